@@ -1,0 +1,37 @@
+import type { ErrorReport } from '../../models/errors.ts'
+import type { DeviceReport, GenerateRequest } from '../../preload/contract.ts'
+
+/** Which execution provider to use; `auto` takes the GPU when it proves itself, else the CPU. */
+export type DeviceChoice = 'auto' | 'cpu' | 'gpu'
+
+/** A request with its model resolved to a folder. `id` comes back in every event about it. */
+export type EngineJob = {
+  id: string
+  modelFolder: string
+  /** Defaults filled in: seed, size, steps, sampler, schedule and guidance are always set. */
+  request: GenerateRequest & Required<Pick<GenerateRequest, 'seed' | 'width' | 'height' | 'steps' | 'sampler' | 'schedule' | 'guidanceScale'>>
+}
+
+export type EngineCommand =
+  | { type: 'start'; device: DeviceChoice; memoryBudgetBytes?: number; threads?: number }
+  | { type: 'run'; job: EngineJob }
+  /** Takes effect at the end of the running step. */
+  | { type: 'cancel'; jobId: string }
+  | { type: 'stop' }
+
+export type EngineEvent =
+  | { type: 'ready'; device: DeviceReport }
+  | { type: 'phase'; jobId: string; index: number; phase: 'loading' | 'encoding' | 'denoising' | 'decoding' | 'saving' }
+  | { type: 'step'; jobId: string; index: number; step: number; steps: number; previewPng?: Uint8Array }
+  /** A finished picture: PNG bytes that carry their recipe. */
+  | { type: 'image'; jobId: string; index: number; seed: number; width: number; height: number; png: Uint8Array }
+  | { type: 'notice'; jobId: string; message: string }
+  | { type: 'finished'; jobId: string }
+  | { type: 'cancelled'; jobId: string }
+  | { type: 'failed'; jobId: string; error: ErrorReport }
+
+/** How commands and events travel: Electron's parentPort, Node's process.send, or a direct call. */
+export interface Transport<Out, In> {
+  post(message: Out): void
+  onMessage(listener: (message: In) => void): void
+}

@@ -1,0 +1,47 @@
+import type { ModelManifest, NetworkName } from '../../models/manifest.ts'
+import type { SamplerName, ScheduleName } from '../../preload/limits.ts'
+import type { RgbImage } from './image.ts'
+import type { FloatTensor, IdTensor } from './tensor.ts'
+
+/** What the pipeline needs of a loaded model. Names of inputs and outputs are in `models/manifest.ts`. */
+export interface Networks {
+  readonly manifest: ModelManifest
+  has(network: NetworkName): boolean
+  /** Runs one network, loading it when needed. `outputs` limits what is copied back. */
+  run(
+    network: NetworkName,
+    inputs: Record<string, FloatTensor | IdTensor>,
+    outputs?: readonly string[],
+  ): Promise<Record<string, FloatTensor>>
+  /** Says that a network is not needed again soon; its memory may be given back. */
+  rest?(network: NetworkName): Promise<void>
+}
+
+/** One picture to make: a request with the model's defaults filled in and its files read. */
+export type GenerateJob = {
+  prompt: string
+  negativePrompt: string
+  width: number
+  height: number
+  steps: number
+  seed: number
+  sampler: SamplerName
+  schedule: ScheduleName
+  guidanceScale: number
+  guidanceRescale: number
+  clipSkip: number
+  zeroTerminalSnr: boolean
+  /** Start picture, already width × height, and the share of the schedule that runs on it. */
+  init?: { image: RgbImage; strength: number }
+  /** One byte a pixel, 255 where the picture may change. Only with `init`. */
+  mask?: Uint8Array
+  preview: 'off' | 'fast'
+}
+
+export type GenerateEvent =
+  | { type: 'phase'; phase: 'loading' | 'encoding' | 'denoising' | 'decoding' }
+  /** After `step` of `steps` calls; `preview` only when asked for. */
+  | { type: 'step'; step: number; steps: number; preview?: RgbImage }
+  | { type: 'image'; image: RgbImage; seed: number }
+  /** Something the person should know but that does not stop the job, e.g. prompt words that were not read. */
+  | { type: 'notice'; message: string }

@@ -1,0 +1,130 @@
+import * as z from 'zod'
+import { errorCodes } from '../models/errors.ts'
+import { limits, samplerNames, scheduleNames } from './limits.ts'
+
+const size = z
+  .int()
+  .min(limits.minSize)
+  .max(limits.maxSize)
+  .check((ctx) => {
+    const value = ctx.value
+    if (value % limits.sizeMultiple === 0) return
+    const lower = Math.floor(value / limits.sizeMultiple) * limits.sizeMultiple
+    ctx.issues.push({
+      code: 'custom',
+      input: value,
+      message: `must be a multiple of ${limits.sizeMultiple}, got ${value}; try ${lower} or ${lower + limits.sizeMultiple}`,
+    })
+  })
+
+/** One picture, or `count` pictures with consecutive seeds, as the person asked for it. Model defaults fill what is left out. */
+export const GenerateRequest = z.object({
+  prompt: z.string().max(limits.promptCharacters),
+  negativePrompt: z.string().max(limits.promptCharacters).default(''),
+  model: z.string().default('starter'),
+  width: size.optional(),
+  height: size.optional(),
+  steps: z.int().min(1).max(limits.maxSteps).optional(),
+  seed: z.int().min(0).max(limits.maxSeed).optional(),
+  count: z.int().min(1).max(limits.maxCount).default(1),
+  sampler: z.enum(samplerNames).optional(),
+  schedule: z.enum(scheduleNames).optional(),
+  guidanceScale: z.number().min(1).max(limits.maxGuidanceScale).optional(),
+  /** 0 = off; 0.7 is usual with zero-terminal-SNR models (Lin et al. 2023, section 3.4). */
+  guidanceRescale: z.number().min(0).max(1).default(0),
+  /** A1111 convention: 1 = last block, 2 = the one before. */
+  clipSkip: z.int().min(1).max(12).default(1),
+  zeroTerminalSnr: z.boolean().optional(),
+  /** A picture file to start from, and which share of the schedule runs on it. */
+  initImage: z.string().optional(),
+  strength: z.number().min(0).max(1).default(0.6),
+  /** A picture file, white where the picture may change. Needs initImage. */
+  maskImage: z.string().optional(),
+  preview: z.enum(['off', 'fast']).default('fast'),
+})
+export type GenerateRequest = z.infer<typeof GenerateRequest>
+export type GenerateRequestInput = z.input<typeof GenerateRequest>
+
+export const ErrorReport = z.object({ code: z.enum(errorCodes), message: z.string(), hint: z.string().optional() })
+
+export const Job = z.object({
+  id: z.string(),
+  status: z.enum(['waiting', 'running', 'done', 'failed', 'cancelled']),
+  request: GenerateRequest,
+  /** What it is doing, in words for the screen. */
+  phase: z.enum(['waiting', 'loading', 'encoding', 'denoising', 'decoding', 'saving', 'done']),
+  step: z.int(),
+  steps: z.int(),
+  /** Which picture of `count` is being made, from 0. */
+  index: z.int(),
+  etaMs: z.number().optional(),
+  /** Small data: URL of the unfinished picture. */
+  preview: z.string().optional(),
+  images: z.array(z.string()),
+  error: ErrorReport.optional(),
+})
+export type Job = z.infer<typeof Job>
+
+/** A saved picture: `url` is vignette-image://<id>, `file` where it lies. */
+export const ImageRecord = z.object({
+  id: z.string(),
+  url: z.string(),
+  file: z.string(),
+  prompt: z.string(),
+  seed: z.number(),
+  width: z.int(),
+  height: z.int(),
+  createdAt: z.number(),
+})
+export type ImageRecord = z.infer<typeof ImageRecord>
+
+export const ModelRecord = z.object({
+  id: z.string(),
+  name: z.string(),
+  family: z.string(),
+  nativeWidth: z.int(),
+  nativeHeight: z.int(),
+  weightBytes: z.number(),
+  defaults: z.object({ steps: z.int(), guidanceScale: z.number(), sampler: z.string(), schedule: z.string() }),
+})
+export type ModelRecord = z.infer<typeof ModelRecord>
+
+/** What the engine runs on, and why. */
+export const DeviceReport = z.object({
+  provider: z.enum(['cpu', 'webgpu', 'dml', 'coreml', 'cuda']),
+  name: z.string(),
+  reason: z.string(),
+})
+export type DeviceReport = z.infer<typeof DeviceReport>
+
+export const AppState = z.object({
+  version: z.string(),
+  jobs: z.array(Job),
+  images: z.array(ImageRecord),
+  models: z.array(ModelRecord),
+  device: DeviceReport.optional(),
+  samplePrompts: z.array(z.string()),
+})
+export type AppState = z.infer<typeof AppState>
+
+/** Every request the window can make: the key is the channel. */
+export const requests = {
+  'app:state': { input: z.void(), output: AppState },
+  'jobs:add': { input: GenerateRequest, output: z.object({ jobId: z.string() }) },
+  'jobs:cancel': { input: z.object({ jobId: z.string() }), output: z.void() },
+  'images:reveal': { input: z.object({ id: z.string() }), output: z.void() },
+} satisfies Record<string, { input: z.ZodType; output: z.ZodType }>
+
+export type RequestName = keyof typeof requests
+export type Input<K extends RequestName> = z.input<(typeof requests)[K]['input']>
+export type Output<K extends RequestName> = z.output<(typeof requests)[K]['output']>
+export type Reply<T> = { ok: true; value: T } | { ok: false; error: z.infer<typeof ErrorReport> }
+
+/** Everything main tells the window unasked. */
+export const AppEvent = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('job:changed'), job: Job }),
+  z.object({ type: z.literal('image:added'), image: ImageRecord }),
+  z.object({ type: z.literal('engine:device'), device: DeviceReport }),
+  z.object({ type: z.literal('engine:crashed'), message: z.string() }),
+])
+export type AppEvent = z.infer<typeof AppEvent>

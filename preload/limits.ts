@@ -1,0 +1,21 @@
+/** Plain numbers that form, contract and command line share. */
+export const limits = {
+  promptCharacters: 4000,
+  minSize: 64,
+  maxSize: 2048,
+  sizeMultiple: 8,
+  maxSteps: 150,
+  maxGuidanceScale: 30,
+  maxCount: 64,
+  maxSeed: 4294967295,
+} as const
+
+export const samplerNames = [
+  'euler', 'euler_a', 'ddim', 'dpmpp_2m', 'dpmpp_2m_sde', 'dpmpp_3m_sde', 'heun', 'unipc', 'lcm', 'tcd',
+] as const
+export type SamplerName = (typeof samplerNames)[number]
+
+export const scheduleNames = [
+  'normal', 'karras', 'exponential', 'sgm_uniform', 'trailing', 'simple', 'ddim_uniform',
+] as const
+export type ScheduleName = (typeof scheduleNames)[number]
