@@ -1,0 +1,189 @@
+import { GenerateRequest } from '../../preload/contract.ts'
+import type { SamplerName, ScheduleName } from '../../preload/limits.ts'
+import { readPng, type TextChunk } from './png.ts'
+
+/**
+ * All it needs to make a picture again, as it lies in the PNG under the keyword `vignette`. It holds no date, no timing
+ * and no path of the person's disk: the same command twice must give the same bytes, and a shared picture tell nothing
+ * about the computer it was made on.
+ */
+export type Recipe = {
+  /** Version of this shape; a reader takes what it knows of a later one. */
+  version: 1
+  app: string
+  engine: { runtime: string; provider: string }
+  model: { id: string; name: string; family: string; sha256: string }
+  /** Complete but for the pictures it started from, which are named under `pictures`. */
+  request: CompleteRequest
+  pictures?: { init?: PictureReference; mask?: PictureReference }
+  /** SHA-256 of the RGB bytes, row by row. */
+  pixelSha256: string
+}
+
+export type PictureReference = { name: string; sha256: string }
+
+export type CompleteRequest = Omit<GenerateRequest, 'count' | 'preview' | 'initImage' | 'maskImage'> &
+  Required<Pick<GenerateRequest, 'width' | 'height' | 'steps' | 'seed' | 'sampler' | 'schedule' | 'guidanceScale'>>
+
+/** What another program's `parameters` text says: the two prompts and its key-value pairs, nothing interpreted. */
+export type A1111Text = { prompt: string; negativePrompt: string; parameters: Map<string, string> }
+
+const recipeKeyword = 'vignette'
+const a1111Keyword = 'parameters'
+
+/** The names A1111 and Forge use for the same sampler or noise schedule, so that they can load our pictures' settings. */
+const a1111Samplers: Record<SamplerName, string> = {
+  euler: 'Euler',
+  euler_a: 'Euler a',
+  ddim: 'DDIM',
+  dpmpp_2m: 'DPM++ 2M',
+  dpmpp_2m_sde: 'DPM++ 2M SDE',
+  dpmpp_3m_sde: 'DPM++ 3M SDE',
+  heun: 'Heun',
+  unipc: 'UniPC',
+  lcm: 'LCM',
+  tcd: 'TCD',
+}
+const a1111Schedules: Record<ScheduleName, string> = {
+  normal: 'Normal',
+  karras: 'Karras',
+  exponential: 'Exponential',
+  sgm_uniform: 'SGM Uniform',
+  trailing: 'Trailing',
+  simple: 'Simple',
+  ddim_uniform: 'DDIM',
+}
+
+/** The text chunks of a finished picture: A1111's form for other programs, our JSON, and IPTC's "made by AI". */
+export function recipeChunks(recipe: Recipe): TextChunk[] {
+  return [
+    { keyword: a1111Keyword, text: a1111Text(recipe) },
+    { keyword: recipeKeyword, text: JSON.stringify(recipe) },
+    { keyword: 'XML:com.adobe.xmp', text: xmpMadeByAi },
+  ]
+}
+
+/** The recipe inside a PNG of ours; undefined when there is none or it makes no sense. Throws when it is no PNG. */
+export function recipeOf(png: Uint8Array): Recipe | undefined {
+  const text = readPng(png).texts.get(recipeKeyword)
+  if (text === undefined) return undefined
+  let raw: Partial<Recipe> | null
+  try {
+    raw = JSON.parse(text) as Partial<Recipe> | null
+  } catch {
+    return undefined
+  }
+  if (raw === null || typeof raw !== 'object' || typeof raw.version !== 'number') return undefined
+  const { app, engine, model, pixelSha256 } = raw
+  const isNamed = typeof app === 'string' && typeof pixelSha256 === 'string' && typeof engine?.provider === 'string'
+  const request = GenerateRequest.safeParse(raw.request)
+  if (!isNamed || typeof model?.id !== 'string' || !request.success) return undefined
+  // Strangers write files too: only what was checked is handed on as the request.
+  return { ...(raw as Recipe), request: completeRequest(request.data) }
+}
+
+/** The `parameters` text of a PNG by any program of the A1111 family, or undefined. */
+export function a1111TextOf(png: Uint8Array): A1111Text | undefined {
+  const text = readPng(png).texts.get(a1111Keyword)
+  return text === undefined ? undefined : parseA1111(text)
+}
+
+/** Drops what says how a picture was asked for rather than what it is: batch size, previews, paths. */
+export function completeRequest(request: GenerateRequest): CompleteRequest {
+  const { count: _count, preview: _preview, initImage: _init, maskImage: _mask, ...rest } = request
+  return rest as CompleteRequest
+}
+
+/** The text AUTOMATIC1111's web UI writes (modules/infotext_utils.py, modules/processing.py describe it). */
+export function a1111Text(recipe: Recipe): string {
+  const { request, model } = recipe
+  const pairs: [string, string | number | undefined][] = [
+    ['Steps', request.steps],
+    ['Sampler', a1111Samplers[request.sampler]],
+    ['Schedule type', a1111Schedules[request.schedule]],
+    ['CFG scale', request.guidanceScale],
+    ['Seed', request.seed],
+    ['Size', `${request.width}x${request.height}`],
+    ['Model hash', model.sha256.slice(0, 10)],
+    ['Model', model.name],
+    ['Denoising strength', recipe.pictures?.init ? request.strength : undefined],
+    ['Clip skip', request.clipSkip > 1 ? request.clipSkip : undefined],
+    ['Version', recipe.app],
+  ]
+  const line = pairs.filter(([, value]) => value !== undefined && value !== '').map(([key, value]) => `${key}: ${quote(String(value))}`)
+  const negative = request.negativePrompt === '' ? [] : [`Negative prompt: ${guardLines(request.negativePrompt)}`]
+  return [guardLines(request.prompt), ...negative, line.join(', ')].join('\n')
+}
+
+/** Reads a `parameters` text of any writer; prompts come back line by line as written, less space around them. */
+export function parseA1111(text: string): A1111Text {
+  const lines = text.replaceAll('\r\n', '\n').split('\n')
+  const last = pairsIn(lines[lines.length - 1])
+  const isParameterLine = last.length >= 3
+  if (isParameterLine) lines.pop()
+  const negativeAt = lines.findIndex((line) => line.trim().startsWith(negativeMark))
+  const positive = negativeAt < 0 ? lines : lines.slice(0, negativeAt)
+  const negative = negativeAt < 0 ? [] : lines.slice(negativeAt)
+  if (negative.length > 0) negative[0] = negative[0].trim().slice(negativeMark.length)
+  return {
+    prompt: unguardLines(positive).trim(),
+    negativePrompt: unguardLines(negative).trim(),
+    parameters: new Map(isParameterLine ? last : []),
+  }
+}
+
+const negativeMark = 'Negative prompt:'
+const zeroWidthSpace = '\u200b'
+
+/**
+ * A prompt line that reads like the format's own marks would end the prompt early. An invisible zero-width space in
+ * front keeps every reader from taking it for one; ours removes it again. Other control characters are dropped, since
+ * PNG text allows none but the line feed; the exact prompt is in the JSON chunk.
+ */
+function guardLines(prompt: string): string {
+  // eslint-disable-next-line no-control-regex
+  const clean = prompt.replaceAll('\r\n', '\n').replace(/[\x00-\x09\x0b-\x1f\x7f]/g, ' ')
+  return clean.split('\n').map((line) => (isMark(line) ? line.replace(/^\s*/, `$&${zeroWidthSpace}`) : line)).join('\n')
+}
+
+function unguardLines(lines: readonly string[]): string {
+  return lines
+    .map((line) => {
+      const without = line.replace(/^(\s*)\u200b/, '$1')
+      return without !== line && isMark(without) ? without : line
+    })
+    .join('\n')
+}
+
+/** True for what a reader would take for a mark, and for that with zero-width spaces in front: those get one more. */
+function isMark(line: string): boolean {
+  const bare = line.trim().replace(/^\u200b+/, '')
+  return bare.startsWith(negativeMark) || bare.startsWith('Steps:') || pairsIn(bare).length >= 3
+}
+
+/** `Key: value` pairs joined by commas; a value is a double-quoted string or reaches to the next comma. */
+function pairsIn(line: string): [string, string][] {
+  return [...line.matchAll(/\s*(\w[\w \-/]{1,63}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)/g)].map(([, key, value]) => [key, unquote(value)])
+}
+
+function quote(value: string): string {
+  return /[,:\n]|^"/.test(value) ? JSON.stringify(value) : value
+}
+
+function unquote(value: string): string {
+  if (!/^".*"$/s.test(value)) return value
+  try {
+    return String(JSON.parse(value))
+  } catch {
+    return value
+  }
+}
+
+/** IPTC's digital source type: wholly made by a trained model (Photo Metadata Standard 2023.1, cv.iptc.org). */
+const xmpMadeByAi = [
+  '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>',
+  '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">',
+  '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"',
+  ' Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>',
+  '</rdf:RDF></x:xmpmeta><?xpacket end="r"?>',
+].join('\n')
