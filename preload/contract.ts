@@ -61,6 +61,10 @@ export const Job = z.object({
   /** Small data: URL of the unfinished picture. */
   preview: z.string().optional(),
   images: z.array(z.string()),
+  /** Cancelled by the person, but the running step is not over yet. */
+  isStopping: z.boolean().optional(),
+  /** What the person should know although it did not stop the job, e.g. words that were not read. */
+  notices: z.array(z.string()).optional(),
   error: ErrorReport.optional(),
 })
 export type Job = z.infer<typeof Job>
@@ -97,6 +101,19 @@ export const DeviceReport = z.object({
 })
 export type DeviceReport = z.infer<typeof DeviceReport>
 
+/** The form of the Studio as the person left it; what is absent follows the model. */
+export const StudioForm = GenerateRequest.omit({ initImage: true, maskImage: true })
+  .partial()
+  .extend({ seedMode: z.enum(['random', 'fixed']).optional() })
+export type StudioForm = z.infer<typeof StudioForm>
+
+/** What is remembered from one start to the next, besides pictures and queue. */
+export const Settings = z.object({
+  isWelcomeDismissed: z.boolean().optional(),
+  form: StudioForm.optional(),
+})
+export type Settings = z.infer<typeof Settings>
+
 export const AppState = z.object({
   version: z.string(),
   jobs: z.array(Job),
@@ -104,6 +121,7 @@ export const AppState = z.object({
   models: z.array(ModelRecord),
   device: DeviceReport.optional(),
   samplePrompts: z.array(z.string()),
+  settings: Settings,
 })
 export type AppState = z.infer<typeof AppState>
 
@@ -112,6 +130,8 @@ export const requests = {
   'app:state': { input: z.void(), output: AppState },
   'jobs:add': { input: GenerateRequest, output: z.object({ jobId: z.string() }) },
   'jobs:cancel': { input: z.object({ jobId: z.string() }), output: z.void() },
+  /** Changes the fields named and leaves the others. */
+  'settings:save': { input: Settings.partial(), output: z.void() },
   'images:reveal': { input: z.object({ id: z.string() }), output: z.void() },
 } satisfies Record<string, { input: z.ZodType; output: z.ZodType }>
 
@@ -124,6 +144,7 @@ export type Reply<T> = { ok: true; value: T } | { ok: false; error: z.infer<type
 export const AppEvent = z.discriminatedUnion('type', [
   z.object({ type: z.literal('job:changed'), job: Job }),
   z.object({ type: z.literal('image:added'), image: ImageRecord }),
+  z.object({ type: z.literal('models:changed'), models: z.array(ModelRecord) }),
   z.object({ type: z.literal('engine:device'), device: DeviceReport }),
   z.object({ type: z.literal('engine:crashed'), message: z.string() }),
 ])
