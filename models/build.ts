@@ -1,0 +1,57 @@
+import type { ClipConfig } from './clip.ts'
+import type { TensorTable } from './graph/weights.ts'
+import type { NetworkName } from './manifest.ts'
+import type { TinyVaeConfig } from './tiny-vae.ts'
+import type { UnetConfig } from './unet.ts'
+import type { VaeConfig } from './vae.ts'
+
+/** The parts of a checkpoint, each with one config and one table of tensors. A VAE part makes two networks. */
+export type PartConfigs = {
+  text_encoder: ClipConfig
+  text_encoder_2: ClipConfig
+  unet: UnetConfig
+  vae: VaeConfig
+  tiny_vae: TinyVaeConfig
+}
+export type PartName = keyof PartConfigs
+
+/** One part and where its weights lie. `file` of every tensor is relative to the folder the graphs will lie in. */
+export type Part<P extends PartName = PartName> = { [K in P]: { part: K; config: PartConfigs[K]; tensors: TensorTable } }[P]
+
+/**
+ * `cpu`: what ONNX Runtime's CPU provider is fastest with. `webgpu`: only operators that its WebGPU provider has.
+ * Both compute in float32 over F32 or F16 weights; `fp16Compute` is for GPUs with shader-f16 (inputs and outputs stay
+ * float32).
+ */
+export type BuildOptions = { dialect: 'cpu' | 'webgpu'; fp16Compute?: boolean }
+
+export type BuiltNetwork = { name: NetworkName; onnx: Uint8Array }
+
+/** The networks of a part: a VAE is an encoder and a decoder. */
+export function networksOf(part: PartName): NetworkName[] {
+  if (part === 'vae') return ['vae_encoder', 'vae_decoder']
+  if (part === 'tiny_vae') return ['tiny_vae_encoder', 'tiny_vae_decoder']
+  return [part]
+}
+
+/**
+ * Builds every network of `parts` as ONNX bytes: graph only, weights by file, offset and length. Write each to
+ * `<name>.onnx` in the folder the tensors' files are relative to. Takes milliseconds and no weight is read.
+ */
+export function buildNetworks(parts: readonly Part[], options: BuildOptions): BuiltNetwork[] {
+  void parts
+  void options
+  throw new Error('not yet written')
+}
+
+/**
+ * Every tensor that a part needs, by its diffusers (text encoders: transformers, with `text_model.`) name, with its
+ * shape: 686 for the UNet of SD 1.x and 2.x, 1680 for SDXL's, 248 for a VAE with quant convs, 196 for CLIP-L. Found by
+ * building the networks over a table that only takes notes, so it cannot disagree with `buildNetworks`. A stored shape
+ * matches when it is equal but for trailing ones (a 1 × 1 convolution kept as a matrix and the other way round).
+ */
+export function requiredTensors<P extends PartName>(part: P, config: PartConfigs[P]): Map<string, number[]> {
+  void part
+  void config
+  throw new Error('not yet written')
+}

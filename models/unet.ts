@@ -1,0 +1,114 @@
+import type { ConfigJson } from './config-json.ts'
+import { readConfig } from './config-json.ts'
+
+/** A UNet2DConditionModel of SD 1.x, 2.x or SDXL, by the fields of diffusers' config.json. Lists run from the outer level in. */
+export type UnetConfig = {
+  inChannels: number
+  outChannels: number
+  blockOutChannels: number[]
+  /** Resnets per level on the way down; one more on the way up. */
+  layersPerBlock: number
+  /** Transformer blocks after each resnet of a level; 0 where the level has no attention. The way up mirrors them. */
+  transformerLayers: number[]
+  /** Transformer blocks in the middle; 0 for a middle without attention, absent for a net without a middle block. */
+  midTransformerLayers?: number
+  /** Attention heads per level; the middle has the last level's. The config file calls this `attention_head_dim`. */
+  heads: number[]
+  crossAttentionDim: number
+  /** proj_in and proj_out of the transformers are Linear layers (SD 2, SDXL) instead of 1 × 1 convolutions. */
+  useLinearProjection: boolean
+  normNumGroups: number
+  normEps: number
+  /** SDXL: width of each embedded size number and of the joined vector, [pooled text ‖ 6 sizes]. */
+  addition?: { timeEmbedDim: number; inputDim: number }
+}
+
+/** Reads diffusers' config.json of a UNet; a kind of network that is not built here throws `checkpoint-unsupported`. */
+export function unetConfigFrom(json: ConfigJson): UnetConfig {
+  const config = readConfig('UNet', json)
+  config.require('act_fn', 'silu')
+  config.require('flip_sin_to_cos', true)
+  config.require('freq_shift', 0)
+  config.require('class_embed_type', null)
+  config.require('resnet_time_scale_shift', 'default')
+  config.require('time_embedding_type', 'positional')
+  config.require('dual_cross_attention', false)
+  config.require('conv_in_kernel', 3)
+  config.require('conv_out_kernel', 3)
+  config.require('center_input_sample', false)
+  config.require('encoder_hid_dim', null)
+  config.require('only_cross_attention', false)
+  config.require('mid_block_scale_factor', 1)
+  config.require('downsample_padding', 1)
+  config.require('time_cond_proj_dim', null)
+
+  config.require('attention_type', 'default')
+
+  const blockOutChannels = config.numbers('block_out_channels')
+  const levels = blockOutChannels.length
+  const types = config.strings('down_block_types')
+  const upTypes = config.strings('up_block_types')
+  const known = ['CrossAttnDownBlock2D', 'DownBlock2D']
+  const mirrored = types.map((type) => type.replace('Down', 'Up')).reverse()
+  if (types.length !== levels || !types.every((type) => known.includes(type))) throw config.unsupported('down_block_types', known.join(' or '))
+  if (mirrored.join() !== upTypes.join()) throw config.unsupported('up_block_types', mirrored.join(', '))
+
+  // `num_attention_heads` came later and wins where it is set.
+  const heads = config.perLevel(config.has('num_attention_heads') ? 'num_attention_heads' : 'attention_head_dim', levels, 8)
+  const depths = config.perLevel('transformer_layers_per_block', levels, 1)
+  // A null middle block (small distilled nets) differs from an absent field, which means the usual one.
+  const mid = json.mid_block_type === null ? 'none' : config.oneOf('mid_block_type', middleTypes, 'UNetMidBlock2DCrossAttn')
+  const isSdxl = config.oneOf('addition_embed_type', ['none', 'text_time'] as const, 'none') === 'text_time'
+  return {
+    inChannels: config.number('in_channels', 4),
+    outChannels: config.number('out_channels', 4),
+    blockOutChannels,
+    layersPerBlock: config.number('layers_per_block', 2),
+    transformerLayers: depths.map((depth, level) => (types[level] === 'CrossAttnDownBlock2D' ? depth : 0)),
+    ...(mid === 'none' ? {} : { midTransformerLayers: mid === 'UNetMidBlock2D' ? 0 : depths[levels - 1] }),
+    heads,
+    crossAttentionDim: config.number('cross_attention_dim'),
+    useLinearProjection: config.boolean('use_linear_projection', false),
+    normNumGroups: config.number('norm_num_groups', 32),
+    normEps: config.number('norm_eps', 1e-5),
+    ...(isSdxl
+      ? { addition: { timeEmbedDim: config.number('addition_time_embed_dim'), inputDim: config.number('projection_class_embeddings_input_dim') } }
+      : {}),
+  }
+}
+
+const middleTypes = ['UNetMidBlock2DCrossAttn', 'UNetMidBlock2D'] as const
+
+/** SD 1.x. */
+export const sd15Unet: UnetConfig = {
+  inChannels: 4,
+  outChannels: 4,
+  blockOutChannels: [320, 640, 1280, 1280],
+  layersPerBlock: 2,
+  transformerLayers: [1, 1, 1, 0],
+  midTransformerLayers: 1,
+  heads: [8, 8, 8, 8],
+  crossAttentionDim: 768,
+  useLinearProjection: false,
+  normNumGroups: 32,
+  normEps: 1e-5,
+}
+
+/** SD 2.x: heads of 64 channels, Linear projections, OpenCLIP-H text. */
+export const sd2Unet: UnetConfig = {
+  ...sd15Unet,
+  heads: [5, 10, 20, 20],
+  crossAttentionDim: 1024,
+  useLinearProjection: true,
+}
+
+/** SDXL base: three levels, deep transformers in the inner two, size conditioning. */
+export const sdxlUnet: UnetConfig = {
+  ...sd2Unet,
+  blockOutChannels: [320, 640, 1280],
+  transformerLayers: [0, 2, 10],
+  midTransformerLayers: 10,
+  heads: [5, 10, 20],
+  crossAttentionDim: 2048,
+  addition: { timeEmbedDim: 256, inputDim: 2816 },
+}
