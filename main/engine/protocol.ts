@@ -21,6 +21,8 @@ export type EngineCommand =
 
 export type EngineEvent =
   | { type: 'ready'; device: DeviceReport }
+  /** The device asked for cannot be used; every job will fail with the same error. */
+  | { type: 'unavailable'; error: ErrorReport }
   | { type: 'phase'; jobId: string; index: number; phase: 'loading' | 'encoding' | 'denoising' | 'decoding' | 'saving' }
   | { type: 'step'; jobId: string; index: number; step: number; steps: number; previewPng?: Uint8Array }
   /** A finished picture: PNG bytes that carry their recipe. */

@@ -90,7 +90,8 @@ export function a1111TextOf(png: Uint8Array): A1111Text | undefined {
 
 /** Drops what says how a picture was asked for rather than what it is: batch size, previews, paths. */
 export function completeRequest(request: GenerateRequest): CompleteRequest {
-  const { count: _count, preview: _preview, initImage: _init, maskImage: _mask, ...rest } = request
+  const rest: Partial<GenerateRequest> = { ...request }
+  for (const key of ['count', 'preview', 'initImage', 'maskImage'] as const) delete rest[key]
   return rest as CompleteRequest
 }
 
@@ -110,7 +111,9 @@ export function a1111Text(recipe: Recipe): string {
     ['Clip skip', request.clipSkip > 1 ? request.clipSkip : undefined],
     ['Version', recipe.app],
   ]
-  const line = pairs.filter(([, value]) => value !== undefined && value !== '').map(([key, value]) => `${key}: ${quote(String(value))}`)
+  const line = pairs
+    .filter(([, value]) => value !== undefined && value !== '')
+    .map(([key, value]) => `${key}: ${quote(String(value))}`)
   const negative = request.negativePrompt === '' ? [] : [`Negative prompt: ${guardLines(request.negativePrompt)}`]
   return [guardLines(request.prompt), ...negative, line.join(', ')].join('\n')
 }
@@ -124,7 +127,7 @@ export function parseA1111(text: string): A1111Text {
   const negativeAt = lines.findIndex((line) => line.trim().startsWith(negativeMark))
   const positive = negativeAt < 0 ? lines : lines.slice(0, negativeAt)
   const negative = negativeAt < 0 ? [] : lines.slice(negativeAt)
-  if (negative.length > 0) negative[0] = negative[0].trim().slice(negativeMark.length)
+  if (negative.length > 0) negative[0] = negative[0].trimStart().slice(negativeMark.length)
   return {
     prompt: unguardLines(positive).trim(),
     negativePrompt: unguardLines(negative).trim(),
@@ -143,7 +146,10 @@ const zeroWidthSpace = '\u200b'
 function guardLines(prompt: string): string {
   // eslint-disable-next-line no-control-regex
   const clean = prompt.replaceAll('\r\n', '\n').replace(/[\x00-\x09\x0b-\x1f\x7f]/g, ' ')
-  return clean.split('\n').map((line) => (isMark(line) ? line.replace(/^\s*/, `$&${zeroWidthSpace}`) : line)).join('\n')
+  return clean
+    .split('\n')
+    .map((line) => (isMark(line) ? line.replace(/^\s*/, `$&${zeroWidthSpace}`) : line))
+    .join('\n')
 }
 
 function unguardLines(lines: readonly string[]): string {
@@ -155,15 +161,18 @@ function unguardLines(lines: readonly string[]): string {
     .join('\n')
 }
 
-/** True for what a reader would take for a mark, and for that with zero-width spaces in front: those get one more. */
+/** True for what a reader would take for a mark, also behind zero-width spaces: those lines get one more. */
 function isMark(line: string): boolean {
-  const bare = line.trim().replace(/^\u200b+/, '')
+  const bare = line.replace(/^[\s\u200b]+/, '').trim()
   return bare.startsWith(negativeMark) || bare.startsWith('Steps:') || pairsIn(bare).length >= 3
 }
 
 /** `Key: value` pairs joined by commas; a value is a double-quoted string or reaches to the next comma. */
 function pairsIn(line: string): [string, string][] {
-  return [...line.matchAll(/\s*(\w[\w \-/]{1,63}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)/g)].map(([, key, value]) => [key, unquote(value)])
+  return [...line.matchAll(/\s*(\w[\w \-/]{1,63}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)/g)].map(([, key, value]) => [
+    key,
+    unquote(value),
+  ])
 }
 
 function quote(value: string): string {

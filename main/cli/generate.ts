@@ -1,0 +1,180 @@
+import { createHash } from 'node:crypto'
+import { VignetteError } from '../../models/errors.ts'
+import { samplerNames, scheduleNames } from '../../preload/limits.ts'
+import type { DeviceChoice } from '../engine/protocol.ts'
+import { checkRequest, fillDefaults, type FilledRequest } from '../engine/request.ts'
+import { findModel } from './find-model.ts'
+import { checkWritable, numbered, outputFile, writeWhole } from './picture-file.ts'
+import { duration, numberOption, runCli, type CommandSpec, type ParsedArguments, type Terminal } from './terminal.ts'
+
+const devices: readonly string[] = ['auto', 'cpu', 'gpu'] satisfies DeviceChoice[]
+
+const spec = {
+  command: 'npm run generate --',
+  positionals: '"PROMPT"',
+  summary:
+    'Draws a picture and saves it as a PNG that carries its recipe. The same command with the same seed gives the same file.',
+  options: {
+    out: { value: 'FILE', help: 'where to save it; vignette-SEED.png when left out. An existing file is replaced' },
+    model: { value: 'NAME', help: 'an installed model; "starter" comes with Vignette' },
+    negative: { value: 'TEXT', help: 'what should not be in the picture' },
+    size: { value: 'WxH', help: "width and height in pixels, multiples of 8; the model's own size when left out" },
+    steps: { value: 'N', help: 'how often the drawing is refined' },
+    seed: { value: 'N', help: 'start of the noise, 0 to 4294967295; random and printed when left out' },
+    count: { value: 'N', help: 'that many pictures with consecutive seeds: FILE, FILE-2, FILE-3 …' },
+    'guidance-scale': { value: 'X', help: 'how strictly to follow the prompt; 1 = off' },
+    'guidance-rescale': { value: 'X', help: 'against burnt colours at high guidance, 0 to 1; 0 = off' },
+    sampler: { value: 'NAME', help: samplerNames.join(', ') },
+    schedule: { value: 'NAME', help: scheduleNames.join(', ') },
+    'clip-skip': { value: 'N', help: 'which block of the text encoder to read, 1 = last' },
+    init: { value: 'FILE', help: 'a picture to start from' },
+    strength: { value: 'X', help: 'with --init: 0 keeps the picture, 1 ignores it; 0.6 when left out' },
+    mask: { value: 'FILE', help: 'with --init: a picture, white where it may change' },
+    device: { value: 'NAME', help: 'auto (when left out), cpu or gpu' },
+  },
+  example: 'npm run generate -- "a red barn at dusk" --steps 20 --seed 7 --out barn.png',
+  notes: 'Exit code: 0 done, 2 wrong option or value, 130 stopped with Ctrl-C, 1 anything else.',
+} as const satisfies CommandSpec<string>
+
+type Option = keyof typeof spec.options
+
+await runCli<Option>(spec, async (args, terminal) => {
+  const startedAt = performance.now()
+  const { options } = args
+  const device = options.device ?? 'auto'
+  if (!devices.includes(device)) {
+    throw new VignetteError('bad-request', `There is no device "${device}".`, {
+      hint: `Choose one of: ${devices.join(', ')}.`,
+    })
+  }
+  // Everything that can be wrong is looked at before anything heavy is loaded.
+  const asked = checkRequest(requestFrom(args))
+  const model = await findModel(asked.model, terminal)
+  const request = fillDefaults(asked, model.manifest)
+  const file = await outputFile(options.out, `vignette-${request.seed}.png`)
+  for (let index = 0; index < request.count; index++) await checkWritable(numbered(file, index))
+
+  const isRandom = options.seed === undefined
+  terminal.say(
+    `${request.count === 1 ? 'One picture' : `${request.count} pictures`} of ${request.width} × ${request.height}, ${request.steps} steps, ` +
+      `${model.manifest.name}, seed ${request.seed}${isRandom ? ' (random)' : ''}`,
+  )
+  const { images, report } = await draw(model.folder, request, device as DeviceChoice, file, terminal)
+  if (terminal.signal.aborted) return
+  // Timings go here and not into the picture, whose bytes depend on the request alone.
+  const totalMs = Math.round(performance.now() - startedAt)
+  for (const image of images) terminal.say(`${image.file}${request.count > 1 ? `  seed ${image.seed}` : ''}`)
+  terminal.say(`Done in ${duration(totalMs)} on ${report.name}.`)
+  terminal.result({ images, model: model.manifest.id, request, device: report, totalMs })
+})
+
+/** The options as the contract's request; what was left out stays out, for the model's defaults. */
+function requestFrom({ positionals, options }: ParsedArguments<Option>): Record<string, unknown> {
+  const number = (name: Option) => numberOption(name, options[name])
+  const request: Record<string, unknown> = {
+    prompt: positionals.join(' '), // quotes forgotten: meant as one prompt
+    negativePrompt: options.negative,
+    model: options.model,
+    ...sizeFrom(options.size),
+    steps: number('steps'),
+    seed: number('seed'),
+    count: number('count'),
+    guidanceScale: number('guidance-scale'),
+    guidanceRescale: number('guidance-rescale'),
+    sampler: options.sampler,
+    schedule: options.schedule,
+    clipSkip: number('clip-skip'),
+    initImage: options.init,
+    strength: number('strength'),
+    maskImage: options.mask,
+    preview: 'off',
+  }
+  return Object.fromEntries(Object.entries(request).filter(([, value]) => value !== undefined))
+}
+
+function sizeFrom(text: string | undefined): { width?: number; height?: number } {
+  if (text === undefined) return {}
+  const match = /^(\d+)\s*[x×X*]\s*(\d+)$/.exec(text.trim())
+  if (!match) throw new VignetteError('bad-request', `Expected --size to look like 512x512, got "${text}".`)
+  return { width: Number(match[1]), height: Number(match[2]) }
+}
+
+type SavedImage = { file: string; seed: number; width: number; height: number; sha256: string }
+
+/** Runs the job in this process and saves every picture as it comes; finished ones stay when the rest is stopped. */
+async function draw(
+  modelFolder: string,
+  request: FilledRequest,
+  device: DeviceChoice,
+  file: string,
+  terminal: Terminal,
+) {
+  const { connectDirect } = await import('../engine/direct.ts')
+  const engine = connectDirect({ device })
+  const images: SavedImage[] = []
+  const stop = () => engine.cancel('command')
+  terminal.signal.addEventListener('abort', stop)
+  try {
+    const report = await engine.device()
+    if (device !== 'cpu') terminal.say(`${report.name}: ${report.reason}`)
+    for await (const event of engine.run({ id: 'command', modelFolder, request })) {
+      switch (event.type) {
+        case 'phase':
+          terminal.progress.update(
+            `${phaseNames[event.phase]}${of(event.index, request.count)}`,
+            share(event.index, phaseShares[event.phase], request.count),
+          )
+          break
+        case 'step':
+          terminal.progress.update(
+            `step ${event.step} of ${event.steps}${of(event.index, request.count)}`,
+            share(
+              event.index,
+              phaseShares.denoising + (event.step / event.steps) * (phaseShares.decoding - phaseShares.denoising),
+              request.count,
+            ),
+          )
+          break
+        case 'notice':
+          terminal.say(event.message)
+          break
+        case 'image': {
+          const target = numbered(file, event.index)
+          await writeWhole(target, event.png)
+          const sha256 = createHash('sha256').update(event.png).digest('hex')
+          images.push({ file: target, seed: event.seed, width: event.width, height: event.height, sha256 })
+          break
+        }
+        case 'failed':
+          throw new VignetteError(event.error.code, event.error.message, { hint: event.error.hint })
+        case 'finished':
+        case 'cancelled':
+          break
+        default:
+          event satisfies never
+      }
+    }
+    return { images, report }
+  } finally {
+    terminal.signal.removeEventListener('abort', stop)
+    await engine.stop()
+  }
+}
+
+const phaseNames = {
+  loading: 'loading the model',
+  encoding: 'reading the prompt',
+  denoising: 'drawing',
+  decoding: 'developing',
+  saving: 'saving',
+}
+/** Share of one picture's time that is over when a phase begins; about right for the CPU, where decoding is dear. */
+const phaseShares = { loading: 0, encoding: 0, denoising: 0.02, decoding: 0.88, saving: 0.99 }
+
+function share(index: number, part: number, count: number): number {
+  return (index + part) / count
+}
+
+function of(index: number, count: number): string {
+  return count === 1 ? '' : `, picture ${index + 1} of ${count}`
+}

@@ -1,0 +1,202 @@
+import { fork, type ChildProcess } from 'node:child_process'
+import { VignetteError, type ErrorReport } from '../../models/errors.ts'
+import type { DeviceReport } from '../../preload/contract.ts'
+import type { EngineCommand, EngineEvent, EngineJob, Transport } from './protocol.ts'
+
+// For whoever uses the engine without loading it: nothing here imports ONNX Runtime.
+export { fillDefaults, checkRequest } from './request.ts'
+
+/** The events of one job; the last is `finished`, `cancelled` or `failed`. */
+export type JobEvent = Extract<EngineEvent, { jobId: string }>
+
+/** An engine somewhere else: a child process, a utility process, or a direct connection. */
+export interface EngineChild extends Transport<EngineCommand, EngineEvent> {
+  /** Called once when it is gone, with what is known about why. */
+  onExit(listener: (reason: string) => void): void
+  kill(): void
+}
+
+export type EngineSettings = {
+  device?: Extract<EngineCommand, { type: 'start' }>['device']
+  memoryBudgetBytes?: number
+  threads?: number
+  /** How long a cancelled job may take to reach the end of its step before the engine is killed instead. */
+  cancelGraceMs?: number
+}
+
+type Running = { id: string; inbox: Inbox; index: number; isCancelled: boolean; timer?: NodeJS.Timeout }
+
+/**
+ * Runs jobs on an engine that may die at any moment: the running job then fails with `engine-crashed`, and the next one
+ * starts a new engine. Nothing is started before it is needed.
+ */
+export class EngineClient {
+  readonly #spawn: () => EngineChild
+  readonly #settings: EngineSettings
+  #child: EngineChild | undefined
+  #running: Running | undefined
+  #device:
+    | { report: Promise<DeviceReport>; resolve: (report: DeviceReport) => void; reject: (error: Error) => void }
+    | undefined
+
+  constructor(spawn: () => EngineChild, settings: EngineSettings = {}) {
+    this.#spawn = spawn
+    this.#settings = settings
+  }
+
+  /** What it runs on. Starts the engine when it is not there. */
+  async device(): Promise<DeviceReport> {
+    this.#start()
+    return this.#device!.report
+  }
+
+  /** Runs one job at a time. Stopping the iteration early cancels the job and waits until it has stopped. */
+  async *run(job: EngineJob): AsyncGenerator<JobEvent, void, void> {
+    if (this.#running) throw new Error(`job ${job.id} came while ${this.#running.id} was running`)
+    const running: Running = (this.#running = { id: job.id, inbox: new Inbox(), index: 0, isCancelled: false })
+    let isOver = false
+    try {
+      this.#start().post({ type: 'run', job })
+      while (!isOver) {
+        const event = await running.inbox.next()
+        // Before the last event is handed out: the consumer may answer it with the next job.
+        if ((isOver = isLast(event))) this.#running = undefined
+        yield event
+      }
+    } finally {
+      if (!isOver) {
+        this.cancel(job.id)
+        while (!isLast(await running.inbox.next()));
+      }
+      clearTimeout(running.timer)
+      if (this.#running === running) this.#running = undefined
+    }
+  }
+
+  /** Asks the running job to stop; its last event says when it has. Does nothing for another id. */
+  cancel(jobId: string): void {
+    const running = this.#running
+    if (running?.id !== jobId || running.isCancelled) return
+    running.isCancelled = true
+    this.#child?.post({ type: 'cancel', jobId })
+    const { cancelGraceMs = 2000 } = this.#settings
+    if (cancelGraceMs < Infinity) running.timer = setTimeout(() => this.#child?.kill(), cancelGraceMs)
+  }
+
+  /** Ends the engine at once, whatever it is doing. */
+  kill(): void {
+    this.#child?.kill()
+  }
+
+  /** Lets the engine give its memory back and end; kills it when it takes too long. */
+  async stop(): Promise<void> {
+    const child = this.#child
+    if (!child) return
+    const gone = new Promise<void>((resolve) => child.onExit(() => resolve()))
+    child.post({ type: 'stop' })
+    const timer = setTimeout(() => child.kill(), 2000)
+    await gone
+    clearTimeout(timer)
+  }
+
+  #start(): EngineChild {
+    if (this.#child) return this.#child
+    const child = this.#spawn()
+    this.#child = child
+    let resolve!: (report: DeviceReport) => void
+    let reject!: (error: Error) => void
+    const report = new Promise<DeviceReport>((yes, no) => ([resolve, reject] = [yes, no]))
+    report.catch(() => {}) // told to those who ask; nobody has to
+    this.#device = { report, resolve, reject }
+    child.onMessage((event) => this.#receive(child, event))
+    child.onExit((reason) => this.#gone(child, reason))
+    const { device = 'auto', memoryBudgetBytes, threads } = this.#settings
+    child.post({ type: 'start', device, memoryBudgetBytes, threads })
+    return child
+  }
+
+  #receive(child: EngineChild, event: EngineEvent): void {
+    if (child !== this.#child) return
+    if (event.type === 'ready') this.#device?.resolve(event.device)
+    else if (event.type === 'unavailable') {
+      const { code, message, hint } = event.error
+      this.#device?.reject(new VignetteError(code, message, { hint }))
+    } else if (event.jobId === this.#running?.id) {
+      if ('index' in event) this.#running.index = event.index
+      this.#running.inbox.put(event)
+    }
+  }
+
+  #gone(child: EngineChild, reason: string): void {
+    if (child !== this.#child) return
+    // First of all: posting to a process that has ended can take this one down.
+    this.#child = undefined
+    const error = crashReport(this.#running, reason)
+    this.#device?.reject(new VignetteError(error.code, error.message, { hint: error.hint }))
+    const running = this.#running
+    if (!running) return
+    if (running.isCancelled) running.inbox.put({ type: 'cancelled', jobId: running.id })
+    else running.inbox.put({ type: 'failed', jobId: running.id, error })
+  }
+}
+
+/** Starts the engine's entry file as a Node process. `execPath` is another Node than this one, where needed. */
+export function forkEngine(
+  entry: string,
+  options: { execPath?: string; execArgv?: string[]; env?: NodeJS.ProcessEnv } = {},
+): EngineChild {
+  // 'advanced' is structured clone: pixels travel as bytes, not as JSON.
+  return nodeChild(
+    fork(entry, [], { serialization: 'advanced', windowsHide: true, ...options } as Parameters<typeof fork>[2]),
+  )
+}
+
+/** A Node child process as an engine. */
+export function nodeChild(child: ChildProcess): EngineChild {
+  return {
+    post: (message) => {
+      // An error here means that it is just ending; `exit` tells the rest.
+      if (child.connected) child.send(message, () => {})
+    },
+    onMessage: (listener) => void child.on('message', (message) => listener(message as EngineEvent)),
+    onExit: (listener) => {
+      child.once('exit', (code, signal) => listener(signal ?? `code ${code}`))
+      child.once('error', (error) => listener(error.message))
+    },
+    kill: () => void child.kill('SIGKILL'),
+  }
+}
+
+function crashReport(running: Running | undefined, reason: string): ErrorReport {
+  const what = running ? ` while drawing picture ${running.index + 1}` : ''
+  // On Linux a process is killed from outside mostly because memory ran out.
+  const hint =
+    reason === 'SIGKILL' ? 'The memory may have run out: choose a smaller size, or close other programs.' : undefined
+  return {
+    code: 'engine-crashed',
+    message: `The engine stopped${what} (${reason}).`,
+    hint: hint ?? 'It starts again by itself; the rest of the queue goes on.',
+  }
+}
+
+function isLast(event: JobEvent): boolean {
+  return event.type === 'finished' || event.type === 'cancelled' || event.type === 'failed'
+}
+
+/** Events that wait for their reader, in order. */
+class Inbox {
+  readonly #waiting: JobEvent[] = []
+  #wake: ((event: JobEvent) => void) | undefined
+
+  put(event: JobEvent): void {
+    const wake = this.#wake
+    this.#wake = undefined
+    if (wake) wake(event)
+    else this.#waiting.push(event)
+  }
+
+  async next(): Promise<JobEvent> {
+    const event = this.#waiting.shift()
+    return event ?? new Promise((resolve) => (this.#wake = resolve))
+  }
+}

@@ -1,0 +1,107 @@
+import { createHash } from 'node:crypto'
+import { version } from '../../package.json'
+import type { DeviceReport } from '../../preload/contract.ts'
+import { limits } from '../../preload/limits.ts'
+import { readClipMerges } from '../../models/tokenizer/load.ts'
+import { completeRequest, recipeChunks, type Recipe } from '../export/metadata.ts'
+import { encodePng } from '../export/png.ts'
+import { generate } from '../pipeline/generate.ts'
+import type { RgbImage } from '../pipeline/image.ts'
+import { createTokenizer, type Tokenizer } from '../pipeline/tokenizer.ts'
+import type { GenerateJob } from '../pipeline/types.ts'
+import { runtimeVersion, type OpenNetworks } from './networks.ts'
+import { readMask, readPicture } from './pictures.ts'
+import type { EngineEvent, EngineJob } from './protocol.ts'
+import { checkAgainstModel } from './request.ts'
+
+const previewIntervalMs = 250
+
+/** Built on first use, then kept: it takes a tenth of a second. */
+let tokenizer: Promise<Tokenizer> | undefined
+function clipTokenizer(): Promise<Tokenizer> {
+  return (tokenizer ??= readClipMerges().then(createTokenizer))
+}
+
+/**
+ * All pictures of one job, one after the other with consecutive seeds. Ends by returning; whoever stops iterating
+ * cancels it. Every finished picture is a whole PNG that carries its recipe.
+ */
+export async function* runJob(
+  job: EngineJob,
+  networks: OpenNetworks,
+  device: DeviceReport,
+): AsyncGenerator<EngineEvent> {
+  const { id: jobId, request } = job
+  const { width, height } = request
+  checkAgainstModel(request, networks.manifest)
+  const clip = await clipTokenizer()
+  const init = request.initImage === undefined ? undefined : await readPicture(request.initImage, width, height)
+  const mask = request.maskImage === undefined ? undefined : await readMask(request.maskImage, width, height)
+
+  for (let index = 0; index < request.count; index++) {
+    const seed = (request.seed + index) % (limits.maxSeed + 1)
+    const one: GenerateJob = {
+      prompt: request.prompt,
+      negativePrompt: request.negativePrompt,
+      width,
+      height,
+      steps: request.steps,
+      seed,
+      sampler: request.sampler,
+      schedule: request.schedule,
+      guidanceScale: request.guidanceScale,
+      guidanceRescale: request.guidanceRescale,
+      clipSkip: request.clipSkip,
+      zeroTerminalSnr: request.zeroTerminalSnr ?? networks.manifest.schedule.zeroTerminalSnr,
+      ...(init ? { init: { image: init.pixels, strength: request.strength } } : {}),
+      ...(mask ? { mask: mask.pixels } : {}),
+      preview: request.preview,
+    }
+    let previewAt = -Infinity
+    for await (const event of generate(one, networks, clip)) {
+      switch (event.type) {
+        case 'phase':
+          yield { type: 'phase', jobId, index, phase: event.phase }
+          break
+        case 'step': {
+          const isDue = event.preview !== undefined && performance.now() - previewAt >= previewIntervalMs
+          if (isDue) previewAt = performance.now()
+          const previewPng = isDue && event.preview ? encodePng(event.preview) : undefined
+          yield {
+            type: 'step',
+            jobId,
+            index,
+            step: event.step,
+            steps: event.steps,
+            ...(previewPng ? { previewPng } : {}),
+          }
+          break
+        }
+        case 'notice':
+          yield { type: 'notice', jobId, message: event.message }
+          break
+        case 'image': {
+          yield { type: 'phase', jobId, index, phase: 'saving' }
+          const recipe = describe({ ...job, request: { ...request, seed } }, event.image, networks, device)
+          if (init) recipe.pictures = { init: init.reference, ...(mask ? { mask: mask.reference } : {}) }
+          const png = encodePng(event.image, recipeChunks(recipe))
+          yield { type: 'image', jobId, index, seed, width: event.image.width, height: event.image.height, png }
+          break
+        }
+        default:
+          event satisfies never
+      }
+    }
+  }
+}
+
+function describe({ request }: EngineJob, image: RgbImage, { manifest }: OpenNetworks, device: DeviceReport): Recipe {
+  return {
+    version: 1,
+    app: `Vignette ${version}`,
+    engine: { runtime: runtimeVersion, provider: device.provider },
+    model: { id: manifest.id, name: manifest.name, family: manifest.family, sha256: manifest.source.sha256 },
+    request: completeRequest(request) as Recipe['request'],
+    pixelSha256: createHash('sha256').update(image.data).digest('hex'),
+  }
+}

@@ -1,0 +1,20 @@
+import { freemem, totalmem } from 'node:os'
+
+/** Memory this process may use in all: the machine's, or the limit of the container it runs in. */
+export function totalMemoryBytes(): number {
+  // 0 or a huge number when there is no limit.
+  const limit = process.constrainedMemory?.() ?? 0
+  return limit > 0 ? Math.min(limit, totalmem()) : totalmem()
+}
+
+/** What is free now, as the operating system counts it (on Linux with reclaimable caches). */
+export function freeMemoryBytes(): number {
+  const limit = totalMemoryBytes()
+  return Math.max(0, Math.min(freemem(), limit - process.memoryUsage.rss()))
+}
+
+/** "3.4 GB", "120 MB": powers of ten, as file managers show them. */
+export function gigabytes(bytes: number): string {
+  if (bytes >= 1e9) return `${(bytes / 1e9).toFixed(1)} GB`
+  return `${Math.max(1, Math.round(bytes / 1e6))} MB`
+}

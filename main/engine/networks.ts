@@ -1,0 +1,214 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { cpus, totalmem } from 'node:os'
+import { join } from 'node:path'
+import * as ort from 'onnxruntime-node'
+import { VignetteError } from '../../models/errors.ts'
+import type { ModelManifest, NetworkName } from '../../models/manifest.ts'
+import type { DeviceReport } from '../../preload/contract.ts'
+import type { FloatTensor, IdTensor } from '../pipeline/tensor.ts'
+import type { Networks } from '../pipeline/types.ts'
+import { freeMemoryBytes, gigabytes } from './memory.ts'
+import { loadedWeightBytes } from './weight-bytes.ts'
+
+// The one file that knows ONNX Runtime. Everything above it sees tensors in, tensors out.
+
+export type Provider = DeviceReport['provider']
+type Inputs = Record<string, FloatTensor | IdTensor>
+
+export const runtimeVersion = `onnxruntime ${ort.env.versions.node ?? ort.env.versions.common}`
+
+/** One loaded graph. `run` blocks the thread until it is done (the binding is synchronous inside). */
+export interface Session {
+  run(inputs: Inputs, outputs?: readonly string[]): Promise<Record<string, FloatTensor>>
+  release(): Promise<void>
+}
+
+export type SessionSettings = {
+  provider: Provider
+  threads: number
+  /** Fail instead of running on the CPU what the provider cannot do. */
+  isStrict?: boolean
+  /** Give the working memory back after every run: for networks that run once per picture and need much. */
+  isOccasional?: boolean
+}
+
+/** Execution providers inside the npm package on this platform, without those that need libraries from elsewhere. */
+export function bundledProviders(): Provider[] {
+  const known: readonly string[] = ['cpu', 'webgpu', 'dml', 'coreml'] satisfies Provider[]
+  return ort
+    .listSupportedBackends()
+    .filter(({ name, bundled }) => bundled && known.includes(name))
+    .map(({ name }) => name as Provider)
+}
+
+/** Loads a graph. By path its external weights are memory-mapped; as bytes it must hold them itself. */
+export async function openSession(model: string | Uint8Array, settings: SessionSettings): Promise<Session> {
+  const { provider, threads } = settings
+  const options: ort.InferenceSession.SessionOptions = {
+    executionProviders: provider === 'cpu' ? ['cpu'] : [provider, 'cpu'],
+    // 'all' includes the blocked NCHWc layout for convolutions, measured 1.3–1.5 times 'extended'.
+    graphOptimizationLevel: 'all',
+    executionMode: 'sequential',
+    intraOpNumThreads: threads,
+    interOpNumThreads: 1,
+    logSeverityLevel: 4, // our own errors say what matters; ORT would print the same again to stderr
+    extra: {
+      session: {
+        // Spinning workers win a few per cent and take the processor from the window.
+        intra_op: { allow_spinning: '0' },
+        ...(settings.isStrict ? { disable_cpu_ep_fallback: '1' } : {}),
+      },
+    },
+  }
+  const runOptions: ort.InferenceSession.RunOptions =
+    settings.isOccasional && provider === 'cpu' ? { extra: { memory: { enable_memory_arena_shrinkage: 'cpu:0' } } } : {}
+  const session =
+    typeof model === 'string'
+      ? await ort.InferenceSession.create(model, options)
+      : await ort.InferenceSession.create(model, options)
+  return {
+    async run(inputs, outputs = session.outputNames) {
+      const feeds = Object.fromEntries(Object.entries(inputs).map(([name, value]) => [name, toOrt(value)]))
+      const results = await session.run(feeds, outputs, runOptions)
+      return Object.fromEntries(outputs.map((name) => [name, fromOrt(name, results[name])]))
+    },
+    release: () => session.release(),
+  }
+}
+
+/** Physical cores, since two threads of one core share its arithmetic units. Half the logical ones where unknown. */
+export function physicalCores(): number {
+  try {
+    const text = readFileSync('/proc/cpuinfo', 'utf8')
+    const cores = new Set(
+      text
+        .split('\n\n')
+        .map((cpu) => [/^physical id\s*: (.*)$/m, /^core id\s*: (.*)$/m].map((key) => key.exec(cpu)?.[1]).join('/')),
+    )
+    cores.delete('/')
+    if (cores.size > 0) return cores.size
+  } catch {
+    // Not Linux.
+  }
+  const logical = cpus().length
+  // Apple's and other ARM processors have no hyper-threads.
+  return Math.max(1, process.arch === 'arm64' ? logical : Math.ceil(logical / 2))
+}
+
+export type NetworksOptions = {
+  provider?: Provider
+  /** Most that loaded weights may take together; three quarters of the memory when left out. */
+  budgetBytes?: number
+  threads?: number
+}
+
+/** What `openNetworks` adds to the pipeline's view. */
+export interface OpenNetworks extends Networks {
+  /** Loaded networks, least recently used first. */
+  loaded(): NetworkName[]
+  /** Unloads everything. */
+  release(): Promise<void>
+}
+
+/** The networks of a model folder, loaded when first run and unloaded, least recently used first, to stay in budget. */
+export function openNetworks(folder: string, manifest: ModelManifest, options: NetworksOptions = {}): OpenNetworks {
+  const { provider = 'cpu', budgetBytes = 0.75 * totalmem(), threads = physicalCores() } = options
+  // A Map keeps insertion order; a network that runs is put back at the end, so the first is the one unused longest.
+  const sessions = new Map<NetworkName, { session: Session; bytes: number }>()
+
+  async function unload(name: NetworkName) {
+    const entry = sessions.get(name)
+    sessions.delete(name)
+    await entry?.session.release()
+  }
+
+  async function load(name: NetworkName): Promise<Session> {
+    const known = sessions.get(name)
+    if (known) {
+      sessions.delete(name)
+      sessions.set(name, known)
+      return known.session
+    }
+    const file = join(folder, `${name}.onnx`)
+    if (!existsSync(file)) {
+      throw new VignetteError('model-missing', `The model "${manifest.id}" has no file ${name}.onnx.`, {
+        hint: 'Import the model again.',
+      })
+    }
+    const bytes = loadedWeightBytes(file)
+    if (bytes > budgetBytes) throw tooLarge(manifest, bytes, budgetBytes)
+    const used = () => [...sessions.values()].reduce((sum, entry) => sum + entry.bytes, 0)
+    while (sessions.size > 0 && used() + bytes > budgetBytes) await unload([...sessions.keys()][0])
+    const isOccasional = name !== 'unet'
+    const session = await explainMemory(`Loading ${describe[name]} of ${manifest.name}`, bytes, () =>
+      openSession(file, { provider, threads, isOccasional }),
+    )
+    sessions.set(name, { session, bytes })
+    return session
+  }
+
+  return {
+    manifest,
+    has: (name) => manifest.networks.includes(name),
+    loaded: () => [...sessions.keys()],
+    async run(name, inputs, outputs) {
+      const session = await load(name)
+      return explainMemory(`Running ${describe[name]} of ${manifest.name}`, 0, () => session.run(inputs, outputs))
+    },
+    /** Makes the network the first to go when another one needs the room. */
+    async rest(name) {
+      const entry = sessions.get(name)
+      if (!entry) return
+      const others = [...sessions].filter(([other]) => other !== name)
+      sessions.clear()
+      for (const [key, value] of [[name, entry] as const, ...others]) sessions.set(key, value)
+    },
+    async release() {
+      for (const name of [...sessions.keys()]) await unload(name)
+    },
+  }
+}
+
+const describe: Record<NetworkName, string> = {
+  text_encoder: 'the text encoder',
+  text_encoder_2: 'the second text encoder',
+  unet: 'the drawing network',
+  vae_encoder: 'the picture encoder',
+  vae_decoder: 'the picture decoder',
+  tiny_vae_encoder: 'the small picture encoder',
+  tiny_vae_decoder: 'the small picture decoder',
+}
+
+/** Runs `action`; a failed allocation inside ONNX Runtime comes out as `out-of-memory` with numbers. */
+async function explainMemory<T>(what: string, bytes: number, action: () => Promise<T>): Promise<T> {
+  try {
+    return await action()
+  } catch (cause) {
+    const text = cause instanceof Error ? cause.message : String(cause)
+    if (!/bad_alloc|failed to allocate memory|out of memory|Array buffer allocation failed|E_OUTOFMEMORY/i.test(text))
+      throw cause
+    const requested = Number(/requested buffer of size (\d+)/.exec(text)?.[1] ?? bytes)
+    const need = requested > 0 ? `needs ${gigabytes(requested)} more` : 'needs more memory than there is'
+    throw new VignetteError('out-of-memory', `${what} ${need}; ${gigabytes(freeMemoryBytes())} are free.`, {
+      hint: 'Choose a smaller size, or close other programs.',
+      cause,
+    })
+  }
+}
+
+function tooLarge(manifest: ModelManifest, bytes: number, budgetBytes: number): VignetteError {
+  return new VignetteError(
+    'out-of-memory',
+    `The model "${manifest.id}" needs about ${gigabytes(bytes)} at once; Vignette may use ${gigabytes(budgetBytes)}.`,
+    { hint: 'Raise the memory limit, or use a smaller model.' },
+  )
+}
+
+function toOrt({ data, shape }: FloatTensor | IdTensor): ort.Tensor {
+  return data instanceof Float32Array ? new ort.Tensor('float32', data, shape) : new ort.Tensor('int64', data, shape)
+}
+
+function fromOrt(name: string, value: ort.Tensor): FloatTensor {
+  if (value.type !== 'float32') throw new Error(`${name}: expected float32, got ${value.type}`)
+  return { data: value.data as Float32Array, shape: value.dims }
+}

@@ -1,0 +1,135 @@
+import { randomInt } from 'node:crypto'
+import { VignetteError } from '../../models/errors.ts'
+import type { ModelManifest } from '../../models/manifest.ts'
+import { GenerateRequest } from '../../preload/contract.ts'
+import { limits, samplerNames, scheduleNames, type SamplerName, type ScheduleName } from '../../preload/limits.ts'
+import type { EngineJob } from './protocol.ts'
+
+/** A request in which nothing is left to the model. */
+export type FilledRequest = EngineJob['request']
+
+/** What the words of the contract are called in a sentence; the rest is named as it is. */
+const spoken: Record<string, string> = {
+  negativePrompt: 'the negative prompt',
+  guidanceScale: 'guidance scale',
+  guidanceRescale: 'guidance rescale',
+  clipSkip: 'clip skip',
+}
+
+/** Validates what came from a person; the first thing wrong becomes a `bad-request` that says what to type instead. */
+export function checkRequest(raw: unknown): GenerateRequest {
+  const parsed = GenerateRequest.safeParse(raw)
+  if (!parsed.success) throw explain(parsed.error.issues[0], raw)
+  const request = parsed.data
+  if (request.prompt.trim() === '') {
+    throw new VignetteError('bad-request', 'The prompt is empty.', { hint: 'Say in a few words what to draw.' })
+  }
+  if (request.maskImage !== undefined && request.initImage === undefined) {
+    throw new VignetteError('bad-request', 'A mask needs a picture to change.', {
+      hint: 'Give the picture to start from as well.',
+    })
+  }
+  return request
+}
+
+/** The request with the model's own defaults where the person chose nothing, and a random seed. */
+export function fillDefaults(
+  request: GenerateRequest,
+  manifest: ModelManifest,
+  seed = randomInt(limits.maxSeed + 1),
+): FilledRequest {
+  const { defaults, nativeSize } = manifest
+  const sampler = samplerNames.includes(defaults.sampler as SamplerName) ? (defaults.sampler as SamplerName) : 'euler'
+  const schedule = scheduleNames.includes(defaults.schedule as ScheduleName)
+    ? (defaults.schedule as ScheduleName)
+    : 'normal'
+  return {
+    ...request,
+    width: request.width ?? nativeSize.width,
+    height: request.height ?? nativeSize.height,
+    steps: request.steps ?? defaults.steps,
+    seed: request.seed ?? seed,
+    sampler: request.sampler ?? sampler,
+    schedule: request.schedule ?? schedule,
+    guidanceScale: request.guidanceScale ?? defaults.guidanceScale,
+  }
+}
+
+/** Checks what depends on the model: its latents must cover whole blocks of pixels. */
+export function checkAgainstModel(request: FilledRequest, manifest: ModelManifest): void {
+  const multiple = Math.max(limits.sizeMultiple, manifest.latents.spatialFactor)
+  for (const side of ['width', 'height'] as const) {
+    if (request[side] % multiple !== 0) throw notMultiple(side, request[side], multiple)
+  }
+}
+
+type Issue = NonNullable<ReturnType<typeof GenerateRequest.safeParse>['error']>['issues'][number]
+
+function explain(issue: Issue, raw: unknown): VignetteError {
+  const key = String(issue.path[0] ?? 'request')
+  const name = spoken[key] ?? key
+  const value = valueAt(raw, key)
+  const bad = (message: string, hint?: string) =>
+    new VignetteError('bad-request', message, hint === undefined ? {} : { hint })
+  switch (issue.code) {
+    case 'custom':
+      return notMultiple(name, Number(value), limits.sizeMultiple)
+    case 'invalid_value': {
+      const choices = issue.values.map(String)
+      return bad(`There is no ${name} "${String(value)}".`, `Choose one of: ${choices.join(', ')}.`)
+    }
+    case 'too_big':
+      if (issue.origin === 'string') {
+        const count = String(value).length
+        return bad(
+          `Expected ${the(name)} to have at most ${number(issue.maximum)} characters, got ${number(count)}.`,
+          'Shorten it.',
+        )
+      }
+      return bad(
+        `Expected ${name} to be at most ${number(issue.maximum)}, got ${String(value)}.`,
+        `Try ${issue.maximum}.`,
+      )
+    case 'too_small':
+      return bad(
+        `Expected ${name} to be at least ${number(issue.minimum)}, got ${String(value)}.`,
+        `Try ${issue.minimum}.`,
+      )
+    case 'invalid_type':
+      if (value === undefined) return bad(`${the(name)[0].toUpperCase()}${the(name).slice(1)} is missing.`)
+      return bad(`Expected ${name} to be ${kind(issue.expected)}, got ${JSON.stringify(value) ?? String(value)}.`)
+    default:
+      return bad(`${name}: ${issue.message}`)
+  }
+}
+
+function notMultiple(name: string, value: number, multiple: number): VignetteError {
+  const lower = Math.max(limits.minSize, Math.floor(value / multiple) * multiple)
+  const upper = Math.min(limits.maxSize, Math.ceil(value / multiple) * multiple)
+  return new VignetteError('bad-request', `Expected ${name} to be a multiple of ${multiple}, got ${value}.`, {
+    hint: lower === upper ? `Try ${lower}.` : `Try ${lower} or ${upper}.`,
+  })
+}
+
+function valueAt(raw: unknown, key: string): unknown {
+  return typeof raw === 'object' && raw !== null ? (raw as Record<string, unknown>)[key] : undefined
+}
+
+function the(name: string): string {
+  return name.startsWith('the ') ? name : `the ${name}`
+}
+
+/** 10000 -> "10,000": the same on every system, whatever its language. */
+function number(value: number | bigint): string {
+  return value.toLocaleString('en-GB')
+}
+
+function kind(expected: string): string {
+  const names: Record<string, string> = {
+    int: 'a whole number',
+    number: 'a number',
+    string: 'text',
+    boolean: 'yes or no',
+  }
+  return names[expected] ?? expected
+}

@@ -1,0 +1,94 @@
+import { reportError } from '../../models/errors.ts'
+import type { DeviceReport } from '../../preload/contract.ts'
+import { chooseDevice } from './device.ts'
+import { runJob } from './job.ts'
+import { openNetworks, type OpenNetworks } from './networks.ts'
+import type { EngineCommand, EngineEvent, EngineJob, Transport } from './protocol.ts'
+
+type StartCommand = Extract<EngineCommand, { type: 'start' }>
+/** What was started with, and what it led to. `device` rejects when the one asked for cannot be used. */
+type Started = { command: StartCommand; device: Promise<DeviceReport> }
+
+/**
+ * Answers commands until `stop`: one job at a time, the last model kept loaded for the next job. `entry` is the file
+ * that starts the engine as a process, for the test of the graphics card.
+ */
+export function serve(transport: Transport<EngineEvent, EngineCommand>, entry: string, onStop: () => void): void {
+  let started: Started | undefined
+  let open: { folder: string; networks: OpenNetworks } | undefined
+  let running: { id: string; isCancelled: boolean } | undefined
+
+  transport.onMessage((command) => {
+    switch (command.type) {
+      case 'start':
+        started = start(command)
+        break
+      case 'run':
+        void run(command.job)
+        break
+      case 'cancel':
+        if (running?.id === command.jobId) running.isCancelled = true
+        break
+      case 'stop':
+        void (open?.networks.release() ?? Promise.resolve()).finally(onStop)
+        open = undefined
+        break
+      default:
+        command satisfies never
+    }
+  })
+
+  function start(command: StartCommand): Started {
+    const device = chooseDevice(command.device, entry)
+    device.then(
+      (report) => transport.post({ type: 'ready', device: report }),
+      (error: unknown) => transport.post({ type: 'unavailable', error: reportError(error) }),
+    )
+    return { command, device }
+  }
+
+  async function run(job: EngineJob) {
+    if (running) {
+      const message = `job ${job.id} came while ${running.id} was running`
+      transport.post({ type: 'failed', jobId: job.id, error: { code: 'internal', message } })
+      return
+    }
+    const current = (running = { id: job.id, isCancelled: false })
+    let last: EngineEvent = { type: 'finished', jobId: job.id }
+    try {
+      if (!started) throw new Error('a job came before start')
+      const device = await started.device
+      const networks = await networksOf(job.modelFolder, device, started.command)
+      for await (const event of runJob(job, networks, device)) {
+        // Commands arrive only when the thread is free, and a run of ONNX Runtime never frees it: look for them here.
+        await new Promise<void>((resolve) => setImmediate(resolve))
+        if (current.isCancelled) break
+        transport.post(event)
+      }
+      if (current.isCancelled) last = { type: 'cancelled', jobId: job.id }
+    } catch (error) {
+      const report = reportError(error)
+      last = current.isCancelled
+        ? { type: 'cancelled', jobId: job.id }
+        : { type: 'failed', jobId: job.id, error: report }
+      // Whatever went wrong with memory or device, the next job starts from a clean state.
+      if (report.code === 'out-of-memory' || report.code === 'internal') await close()
+    }
+    running = undefined
+    transport.post(last)
+  }
+
+  async function networksOf(folder: string, { provider }: DeviceReport, settings: StartCommand): Promise<OpenNetworks> {
+    if (open?.folder === folder) return open.networks
+    await close()
+    const { memoryBudgetBytes: budgetBytes, threads } = settings
+    open = { folder, networks: openNetworks(folder, { provider, budgetBytes, threads }) }
+    return open.networks
+  }
+
+  async function close() {
+    const old = open
+    open = undefined
+    await old?.networks.release()
+  }
+}
