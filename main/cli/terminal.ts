@@ -94,7 +94,8 @@ export function parseCommandLine<Name extends string>(
     if (option.value === undefined && token.value !== undefined) {
       throw new VignetteError('bad-request', `${token.rawName} takes no value, got "${token.value}".`)
     }
-    if (option.value !== undefined && (token.value === undefined || token.value === '')) {
+    const isNext = token.value?.startsWith('--') && !token.inlineValue // the next option, taken for a value
+    if (option.value !== undefined && (token.value === undefined || token.value === '' || isNext)) {
       throw new VignetteError('bad-request', `${token.rawName} needs a value.`, {
         hint: `Write ${token.rawName} ${option.value}.`,
       })

@@ -7,6 +7,11 @@ export function totalMemoryBytes(): number {
   return limit > 0 ? Math.min(limit, totalmem()) : totalmem()
 }
 
+/** Most that loaded weights may take when nobody said otherwise: the rest is for activations and other programs. */
+export function defaultBudgetBytes(): number {
+  return 0.75 * totalMemoryBytes()
+}
+
 /** What is free now, as the operating system counts it (on Linux with reclaimable caches). */
 export function freeMemoryBytes(): number {
   const limit = totalMemoryBytes()

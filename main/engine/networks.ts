@@ -1,5 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs'
-import { cpus, totalmem } from 'node:os'
+import { cpus } from 'node:os'
 import { join } from 'node:path'
 import * as ort from 'onnxruntime-node'
 import { VignetteError } from '../../models/errors.ts'
@@ -7,7 +7,8 @@ import type { ModelManifest, NetworkName } from '../../models/manifest.ts'
 import type { DeviceReport } from '../../preload/contract.ts'
 import type { FloatTensor, IdTensor } from '../pipeline/tensor.ts'
 import type { Networks } from '../pipeline/types.ts'
-import { freeMemoryBytes, gigabytes } from './memory.ts'
+import { defaultBudgetBytes, freeMemoryBytes, gigabytes } from './memory.ts'
+import { readManifest } from './model-folder.ts'
 import { loadedWeightBytes } from './weight-bytes.ts'
 
 // The one file that knows ONNX Runtime. Everything above it sees tensors in, tensors out.
@@ -111,8 +112,9 @@ export interface OpenNetworks extends Networks {
 }
 
 /** The networks of a model folder, loaded when first run and unloaded, least recently used first, to stay in budget. */
-export function openNetworks(folder: string, manifest: ModelManifest, options: NetworksOptions = {}): OpenNetworks {
-  const { provider = 'cpu', budgetBytes = 0.75 * totalmem(), threads = physicalCores() } = options
+export function openNetworks(folder: string, options: NetworksOptions = {}): OpenNetworks {
+  const { provider = 'cpu', budgetBytes = defaultBudgetBytes(), threads = physicalCores() } = options
+  const manifest = readManifest(folder)
   // A Map keeps insertion order; a network that runs is put back at the end, so the first is the one unused longest.
   const sessions = new Map<NetworkName, { session: Session; bytes: number }>()
 

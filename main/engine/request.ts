@@ -10,6 +10,7 @@ export type FilledRequest = EngineJob['request']
 
 /** What the words of the contract are called in a sentence; the rest is named as it is. */
 const spoken: Record<string, string> = {
+  prompt: 'the prompt',
   negativePrompt: 'the negative prompt',
   guidanceScale: 'guidance scale',
   guidanceRescale: 'guidance rescale',
@@ -97,7 +98,9 @@ function explain(issue: Issue, raw: unknown): VignetteError {
       )
     case 'invalid_type':
       if (value === undefined) return bad(`${the(name)[0].toUpperCase()}${the(name).slice(1)} is missing.`)
-      return bad(`Expected ${name} to be ${kind(issue.expected)}, got ${JSON.stringify(value) ?? String(value)}.`)
+      return bad(
+        `Expected ${name} to be ${kind(issue.expected)}, got ${typeof value === 'number' ? value : JSON.stringify(value)}.`,
+      )
     default:
       return bad(`${name}: ${issue.message}`)
   }
