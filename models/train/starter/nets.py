@@ -20,12 +20,12 @@ import torch.nn.functional as F
 @dataclass(frozen=True)
 class UNetConfig:
     in_channels: int = 8
-    block_out_channels: tuple[int, ...] = (64, 96, 128, 128)
+    block_out_channels: tuple[int, ...] = (64, 96, 48, 48)
     layers_per_block: int = 2
     # Stable Diffusion 1.x reads `attention_head_dim` as the *number* of heads; so do we.
     heads: int = 4
     cross_attention_dim: int = 128
-    norm_num_groups: int = 32
+    norm_num_groups: int = 16
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ def config_dict(config) -> dict:
 class ResnetBlock(nn.Module):
     def __init__(self, i: int, o: int, time: int | None, groups: int, eps: float):
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, i, eps)
+        self.norm1 = GroupNorm(groups, i, eps)
         self.conv1 = nn.Conv2d(i, o, 3, padding=1)
         if time:
             self.time_emb_proj = nn.Linear(time, o)
-        self.norm2 = nn.GroupNorm(groups, o, eps)
+        self.norm2 = GroupNorm(groups, o, eps)
         self.conv2 = nn.Conv2d(o, o, 3, padding=1)
         self.conv_shortcut = nn.Conv2d(i, o, 1) if i != o else None
 
@@ -93,10 +93,22 @@ class Downsample(nn.Module):
         return self.conv(F.pad(x, (0, 1, 0, 1)) if self.uneven else x)
 
 
+class GroupNorm(nn.GroupNorm):
+    """Always computed in float32: under bf16 autocast the CPU kernel is five times slower, and less exact."""
+
+    def forward(self, x):
+        return super().forward(x.float() if x.device.type == "cpu" else x)
+
+
 def attend(q, k, v, heads: int):
+    # float32 for the same reason as in GroupNorm: the CPU's bf16 attention kernel is six times slower than its
+    # float32 one, while convolutions and matrix products gain from bf16 (AMX).
+    if q.device.type == "cpu":
+        q, k, v = q.float(), k.float(), v.float()
     b, n, d = q.shape
     split = lambda t: t.view(b, -1, heads, d // heads).transpose(1, 2)
-    out = F.scaled_dot_product_attention(split(q), split(k), split(v))
+    with torch.autocast(q.device.type, enabled=False):
+        out = F.scaled_dot_product_attention(split(q), split(k), split(v))
     return out.transpose(1, 2).reshape(b, n, d)
 
 
@@ -155,7 +167,7 @@ class TransformerBlock(nn.Module):
 class SpatialTransformer(nn.Module):
     def __init__(self, dim: int, heads: int, context: int, groups: int):
         super().__init__()
-        self.norm = nn.GroupNorm(groups, dim, 1e-6)
+        self.norm = GroupNorm(groups, dim, 1e-6)
         self.proj_in = nn.Conv2d(dim, dim, 1)
         self.transformer_blocks = nn.ModuleList([TransformerBlock(dim, heads, context)])
         self.proj_out = nn.Conv2d(dim, dim, 1)
@@ -241,7 +253,7 @@ class UNet(nn.Module):
                 ins.append(previous + skips.pop())
                 previous = ch[i]
             self.up_blocks.append(UNetBlock(ins, ch[i], cfg, i < last, "up" if i > 0 else None))
-        self.conv_norm_out = nn.GroupNorm(cfg.norm_num_groups, ch[0], 1e-5)
+        self.conv_norm_out = GroupNorm(cfg.norm_num_groups, ch[0], 1e-5)
         self.conv_out = nn.Conv2d(ch[0], cfg.in_channels, 3, padding=1)
 
     def forward(self, x, t, context):
@@ -270,7 +282,7 @@ class UNet(nn.Module):
 class VaeAttention(nn.Module):
     def __init__(self, c: int, groups: int):
         super().__init__()
-        self.group_norm = nn.GroupNorm(groups, c, 1e-6)
+        self.group_norm = GroupNorm(groups, c, 1e-6)
         self.to_q = nn.Linear(c, c)
         self.to_k = nn.Linear(c, c)
         self.to_v = nn.Linear(c, c)
@@ -323,7 +335,7 @@ class Encoder(nn.Module):
             VaeBlock(ch[max(0, i - 1)], c, cfg.layers_per_block, g, "down" if i < last else None) for i, c in enumerate(ch)
         )
         self.mid_block = VaeMid(ch[-1], g)
-        self.conv_norm_out = nn.GroupNorm(g, ch[-1], 1e-6)
+        self.conv_norm_out = GroupNorm(g, ch[-1], 1e-6)
         self.conv_out = nn.Conv2d(ch[-1], 2 * cfg.latent_channels, 3, padding=1)
 
     def forward(self, x):
@@ -343,7 +355,7 @@ class Decoder(nn.Module):
         self.up_blocks = nn.ModuleList(
             VaeBlock(ch[max(0, i - 1)], c, cfg.layers_per_block + 1, g, "up" if i < last else None) for i, c in enumerate(ch)
         )
-        self.conv_norm_out = nn.GroupNorm(g, ch[-1], 1e-6)
+        self.conv_norm_out = GroupNorm(g, ch[-1], 1e-6)
         self.conv_out = nn.Conv2d(ch[-1], 3, 3, padding=1)
 
     def forward(self, z):
@@ -388,7 +400,9 @@ class ClipAttention(nn.Module):
         b, n, d = x.shape
         split = lambda t: t.view(b, n, self.heads, d // self.heads).transpose(1, 2)
         # CLIP is causal and masks no padding: the padding tokens see the whole prompt.
-        out = F.scaled_dot_product_attention(split(self.q_proj(x)), split(self.k_proj(x)), split(self.v_proj(x)), is_causal=True)
+        q, k, v = (split(p(x)).float() for p in (self.q_proj, self.k_proj, self.v_proj))
+        with torch.autocast(x.device.type, enabled=False):
+            out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.out_proj(out.transpose(1, 2).reshape(b, n, d))
 
 

@@ -1,0 +1,234 @@
+"""Trains the autoencoder, measures it, and encodes pools to latents.
+
+    python -m starter.vae train  RUN POOL... --minutes 25
+    python -m starter.vae finish RUN POOL...            # freezes: scaling factor, PSNR
+    python -m starter.vae encode RUN POOL               # POOL/latents.f16
+    python -m starter.vae decoder RUN POOL... --minutes 15
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from . import resume
+from .nets import Vae, VaeConfig, config_dict, count
+from .pool import Pool
+
+
+def to_input(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
+
+
+class Crops:
+    """Random square crops; half of them near the middle, where the characters and all small details are."""
+
+    def __init__(self, pools: list[str]):
+        self.pools = [Pool(p) for p in pools]
+
+    def batch(self, n: int, size: int) -> torch.Tensor:
+        out = np.empty((n, size, size, 3), np.uint8)
+        room = 256 - size
+        for i in range(n):
+            pool = self.pools[np.random.randint(len(self.pools))]
+            k = np.random.randint(max(1, len_cached(pool)))
+            spread = (np.random.rand(2) if np.random.rand() < 0.5 else 0.35 + 0.4 * np.random.rand(2)) * room
+            y, x = spread.astype(int)
+            crop = pool.images[k, y : y + size, x : x + size]
+            out[i] = crop[:, ::-1] if np.random.rand() < 0.5 else crop
+        return to_input(out)
+
+
+_lengths: dict[int, tuple[float, int]] = {}
+
+
+def len_cached(pool: Pool) -> int:
+    """A pool may still be growing; counting its lines for every crop would be slow."""
+    seen, n = _lengths.get(id(pool), (0.0, 0))
+    if n < pool.capacity and time.time() - seen > 20:
+        n = len(pool)
+        _lengths[id(pool)] = (time.time(), n)
+    return n
+
+
+def reconstruction_loss(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """L1 plus L1 of the differences between neighbours: keeps outlines sharp without an adversary."""
+    l1 = (y - x).abs().mean()
+    dx = ((y[..., 1:] - y[..., :-1]) - (x[..., 1:] - x[..., :-1])).abs().mean()
+    dy = ((y[..., 1:, :] - y[..., :-1, :]) - (x[..., 1:, :] - x[..., :-1, :])).abs().mean()
+    return l1 + 0.5 * (dx + dy)
+
+
+def train(run: str, pools: list[str], minutes: float, decoder_only: bool, batch: int, high: float, low: float) -> None:
+    folder = Path(run)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(1)
+    np.random.seed(1)
+    vae = Vae(VaeConfig())
+    path = folder / ("decoder.pt" if decoder_only else "vae.pt")
+    state = resume.load(path)
+    if decoder_only:
+        vae.load_state_dict(torch.load(folder / "vae.final.pt"))
+        for p in [*vae.encoder.parameters(), *vae.quant_conv.parameters()]:
+            p.requires_grad_(False)
+    trained = [p for p in vae.parameters() if p.requires_grad]
+    opt = torch.optim.AdamW(trained, lr=high, betas=(0.9, 0.99), weight_decay=1e-4)
+    ema = resume.Ema(vae, 0.998)
+    step = 0
+    if state:
+        vae.load_state_dict(state["model"])
+        opt.load_state_dict(state["optimizer"])
+        ema.load_state_dict(state["ema"])
+        resume.set_rng_state(state["rng"])
+        step = state["step"]
+    print(f"encoder {count(vae.encoder) / 1e6:.2f} M, decoder {count(vae.decoder) / 1e6:.2f} M, from step {step}", flush=True)
+    crops, clock = Crops(pools), resume.Clock(minutes)
+    mean_loss, since, first = 0.0, 0, step
+
+    def checkpoint():
+        resume.save(path, {"model": vae.state_dict(), "ema": ema.state_dict(), "optimizer": opt.state_dict(), "rng": resume.rng_state(), "step": step})
+
+    while not clock.over():
+        size = 256 if step % 40 == 39 else 128
+        x = crops.batch(max(1, batch * 128 * 128 // (size * size)), size)
+        lr = min(1.0, (step + 1) / 100) * resume.cosine(clock.progress(), high, low)
+        for g in opt.param_groups:
+            g["lr"] = lr
+        with torch.autocast("cpu", torch.bfloat16):
+            if decoder_only:
+                with torch.no_grad():
+                    mean, _ = vae.encode(x)
+            else:
+                mean, logvar = vae.encode(x)
+        mean = mean.float()
+        if decoder_only:
+            # The diffusion model's latents are never exact; the decoder learns to draw clean lines from them.
+            z, kl = mean + torch.randn_like(mean) * 0.05 * mean.std(), 0.0
+        else:
+            logvar = logvar.float()
+            z = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
+            kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+        with torch.autocast("cpu", torch.bfloat16):
+            y = vae.decode(z)
+        rec = reconstruction_loss(y.float(), x)
+        loss = rec + 1e-4 * kl
+        opt.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        opt.step()
+        ema.update(vae)
+        step += 1
+        mean_loss, since = mean_loss + rec.item(), since + 1
+        if step % 50 == 0:
+            print(f"step {step} loss {mean_loss / since:.4f} lr {lr:.1e} {batch * (step - first) / clock.elapsed():.1f} crops/s {clock.elapsed() / 60:.1f} min", flush=True)
+            mean_loss, since = 0.0, 0
+        if clock.save_due():
+            checkpoint()
+    checkpoint()
+
+
+def psnr(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return -10 * torch.log10(((y.clamp(-1, 1) - x) / 2).square().mean((1, 2, 3)))
+
+
+def load_final(run: str) -> tuple[Vae, dict]:
+    folder = Path(run)
+    vae = Vae(VaeConfig())
+    vae.load_state_dict(torch.load(folder / "vae.final.pt"))
+    return vae.eval(), json.loads((folder / "vae.json").read_text())
+
+
+@torch.no_grad()
+def finish(run: str, pools: list[str], decoder: bool) -> None:
+    """Fixes the weights (EMA) and measures the scaling factor. With `decoder`, only the decoder is exchanged."""
+    folder = Path(run)
+    vae = Vae(VaeConfig()).eval()
+    if decoder:
+        vae.load_state_dict(torch.load(folder / "vae.final.pt"))
+        ema = resume.load(folder / "decoder.pt")["ema"]["shadow"]
+        vae.load_state_dict({**vae.state_dict(), **{k: v for k, v in ema.items() if k.startswith(("decoder.", "post_quant_conv."))}})
+    else:
+        vae.load_state_dict(resume.load(folder / "vae.pt")["ema"]["shadow"])
+    values, scores, sheet = [], {}, []
+    for name in pools:
+        pool = Pool(name)
+        n = len(pool)
+        picks = np.linspace(0, n - 1, 96).astype(int)
+        score = []
+        for i in range(0, len(picks), 8):
+            x = to_input(pool.images[picks[i : i + 8]])
+            mean, _ = vae.encode(x)
+            values.append(mean)
+            y = vae.decode(mean)
+            score.append(psnr(y, x))
+            if i < 16:
+                sheet += [torch.cat([a, b], 1) for a, b in zip(x[:4], y[:4])]
+        scores[name] = float(torch.cat(score).mean())
+    z = torch.cat(values)
+    info = json.loads((folder / "vae.json").read_text()) if decoder else {
+        "scaling_factor": float(1 / z.std()), "channel_std": z.std((0, 2, 3)).tolist(), "channel_mean": z.mean((0, 2, 3)).tolist(),
+        "config": config_dict(VaeConfig()),
+    }
+    info["psnr"] = scores
+    torch.save(vae.state_dict(), folder / "vae.final.pt")
+    (folder / "vae.json").write_text(json.dumps(info, indent=1))
+    from PIL import Image
+
+    pixels = torch.cat([torch.cat(sheet[i : i + 8], 2) for i in range(0, len(sheet) - 7, 8)], 1)
+    Image.fromarray(((pixels.clamp(-1, 1) + 1) * 127.5).byte().permute(1, 2, 0).numpy()).save(folder / "reconstruction.png")
+    print(json.dumps(info, indent=1))
+
+
+@torch.no_grad()
+def encode(run: str, name: str) -> None:
+    """Means of the latents times the scaling factor, as float16. Goes on where it stopped."""
+    vae, info = load_final(run)
+    pool, total = Pool(name), len(Pool(name))
+    path, mark = Path(name) / "latents.f16", Path(name) / "latents.count"
+    done = int(mark.read_text()) if mark.exists() and path.exists() else 0
+    shape = (pool.capacity, VaeConfig().latent_channels, 16, 16)
+    path.touch()
+    with open(path, "r+b") as f:
+        f.truncate(int(np.prod(shape)) * 2)
+    latents = np.memmap(path, np.float16, "r+", shape=shape)
+    started = time.time()
+    for i in range(done, total, 16):
+        x = to_input(pool.images[i : min(total, i + 16)])
+        with torch.autocast("cpu", torch.bfloat16):
+            mean, _ = vae.encode(x)
+        latents[i : i + len(x)] = (mean.float() * info["scaling_factor"]).numpy().astype(np.float16)
+        if i and i % 800 == 0:
+            latents.flush()
+            mark.write_text(str(i))
+    latents.flush()
+    mark.write_text(str(total))
+    print(f"{total - done} latents, {(total - done) / (time.time() - started):.1f} per second")
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("action", choices=["train", "decoder", "finish", "finish-decoder", "encode"])
+    p.add_argument("run")
+    p.add_argument("pools", nargs="+")
+    p.add_argument("--minutes", type=float, default=25)
+    p.add_argument("--batch", type=int, default=8)
+    p.add_argument("--lr", type=float, default=1e-3)
+    p.add_argument("--end-lr", type=float, default=1e-4)
+    a = p.parse_args()
+    torch.set_num_threads(1)
+    if a.action in ("train", "decoder"):
+        train(a.run, a.pools, a.minutes, a.action == "decoder", a.batch, a.lr, a.end_lr)
+    elif a.action in ("finish", "finish-decoder"):
+        finish(a.run, a.pools, a.action == "finish-decoder")
+    else:
+        for pool in a.pools:
+            encode(a.run, pool)
+
+
+if __name__ == "__main__":
+    main()
