@@ -149,3 +149,12 @@ export const AppEvent = z.discriminatedUnion('type', [
   z.object({ type: z.literal('engine:crashed'), message: z.string() }),
 ])
 export type AppEvent = z.infer<typeof AppEvent>
+
+/** All that the window can reach outside itself: what preload/index.ts puts at `window.vignette`. It does not grow. */
+export type Bridge = {
+  invoke<K extends RequestName>(name: K, input: Input<K>): Promise<Reply<Output<K>>>
+  /** Returns a function that ends the listening. */
+  onEvent(listener: (event: AppEvent) => void): () => void
+  /** Where a file dropped on the window lies on disk. */
+  pathOf(file: File): string
+}

@@ -1,0 +1,64 @@
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { VignetteError } from '../../models/errors.ts'
+import type { ModelManifest } from '../../models/manifest.ts'
+import type { ModelRecord } from '../../preload/contract.ts'
+import type { Log } from './log.ts'
+
+export type InstalledModel = { folder: string; manifest: ModelManifest }
+
+/** The models in one folder, each a folder with model.json in it. Read anew each time: people move folders about. */
+export class InstalledModels {
+  readonly #folder: string
+  readonly #log: Log
+  /** Settled once the model that comes with Vignette is in place, or could not be put there. */
+  readonly #starter: Promise<void>
+
+  constructor(options: { folder: string; installStarter: () => Promise<unknown>; log: Log }) {
+    this.#folder = options.folder
+    this.#log = options.log
+    this.#starter = options.installStarter().then(
+      () => {},
+      (error: unknown) => this.#log.error('the starter model could not be put in place', error),
+    )
+  }
+
+  /** Resolves when the first list is complete. */
+  ready(): Promise<void> {
+    return this.#starter
+  }
+
+  async list(): Promise<InstalledModel[]> {
+    const names = await readdir(this.#folder).catch(() => [])
+    const found = await Promise.all(names.filter((name) => !name.startsWith('.')).map((name) => this.#read(name)))
+    return found.filter((model) => model !== undefined).sort((a, b) => a.manifest.name.localeCompare(b.manifest.name))
+  }
+
+  /** Throws `model-missing`. Waits for the starter model on the very first start. */
+  async find(id: string): Promise<InstalledModel> {
+    await this.#starter
+    const models = await this.list()
+    const model = models.find(({ manifest }) => manifest.id === id)
+    if (model) return model
+    const others = models.map(({ manifest }) => `"${manifest.name}"`).join(', ')
+    throw new VignetteError('model-missing', `The model "${id}" is not installed.`, {
+      hint: others === '' ? `Put its folder into ${this.#folder}.` : `Pick another: ${others}.`,
+    })
+  }
+
+  async #read(name: string): Promise<InstalledModel | undefined> {
+    const folder = join(this.#folder, name)
+    try {
+      const manifest = JSON.parse(await readFile(join(folder, 'model.json'), 'utf8')) as ModelManifest
+      return { folder, manifest }
+    } catch {
+      return undefined // not a model: a stray file, or one that is just being copied
+    }
+  }
+}
+
+/** What the window needs to know of a model. */
+export function modelRecord({ manifest }: InstalledModel): ModelRecord {
+  const { id, name, family, nativeSize, weightBytes, defaults } = manifest
+  return { id, name, family, nativeWidth: nativeSize.width, nativeHeight: nativeSize.height, weightBytes, defaults }
+}

@@ -1,0 +1,86 @@
+import { join } from 'node:path'
+import { modelHome, vignetteHome } from '../../models/home.ts'
+import { installStarter } from '../../models/starter/install.ts'
+import type { AppEvent, DeviceReport } from '../../preload/contract.ts'
+import type { EngineClient } from '../engine/client.ts'
+import type { Handlers } from './answer.ts'
+import { createHandlers } from './handlers.ts'
+import { InstalledModels, modelRecord } from './installed-models.ts'
+import { Jobs } from './jobs.ts'
+import { Library } from './library.ts'
+import { createLog, type Log } from './log.ts'
+import { openSettings, type SettingsStore } from './settings.ts'
+
+export { vignetteHome }
+
+export type ServiceOptions = {
+  version: string
+  engine: Pick<EngineClient, 'run' | 'cancel' | 'device' | 'stop'>
+  reveal: (file: string) => void
+  /** Tells every open window. */
+  emit: (event: AppEvent) => void
+  /** Everything of the person's lies below it. */
+  home?: string
+  modelsFolder?: string
+}
+
+export type Services = {
+  handlers: Handlers
+  log: Log
+  settings: SettingsStore
+  library: Library
+  /** Starts the engine to learn what it runs on; the first picture then starts sooner. */
+  warmUp(): Promise<void>
+  /** Leaves the queue as it is for the next start, and ends the engine. */
+  close(): Promise<void>
+}
+
+/** The one place where the parts of the application are put together. */
+export async function createServices(options: ServiceOptions): Promise<Services> {
+  const { version, engine, reveal, emit, home = vignetteHome(), modelsFolder = modelHome() } = options
+  const log = createLog(join(home, 'logs', 'vignette.log'))
+  log.info(`Vignette ${version} starts; Node ${process.versions.node} on ${process.platform} ${process.arch}`)
+  const settings = await openSettings(join(home, 'settings.json'))
+  const library = await Library.open({ folder: join(home, 'pictures'), indexFile: join(home, 'library.db'), log })
+  const models = new InstalledModels({ folder: modelsFolder, installStarter: () => installStarter(modelsFolder), log })
+  let device: DeviceReport | undefined
+
+  const jobs = await Jobs.open({
+    file: join(home, 'queue.json'),
+    engine,
+    library,
+    folderOf: async (id) => (await models.find(id)).folder,
+    onChange: (job) => emit({ type: 'job:changed', job }),
+    onImage: (image) => emit({ type: 'image:added', image }),
+    onCrash: (message) => emit({ type: 'engine:crashed', message }),
+    log,
+  })
+  void models.ready().then(async () => emit({ type: 'models:changed', models: (await models.list()).map(modelRecord) }))
+  // Beside the start, not before it: with a new index every picture is read.
+  const reconciled = library.reconcile().then(
+    (added) => added.forEach((image) => emit({ type: 'image:added', image })),
+    (error: unknown) => log.error('the library could not be compared with its folder', error),
+  )
+
+  return {
+    handlers: createHandlers({ version, jobs, library, models, settings, device: () => device, reveal }),
+    log,
+    settings,
+    library,
+    async warmUp() {
+      try {
+        device = await engine.device()
+        log.info(`the engine runs on ${device.provider}: ${device.name}. ${device.reason}`)
+        emit({ type: 'engine:device', device })
+      } catch (error) {
+        log.warn('the engine did not start', error) // the first job starts it again, and says so to the person if it cannot
+      }
+    },
+    async close() {
+      await jobs.close()
+      await engine.stop()
+      await reconciled
+      library.close()
+    },
+  }
+}

@@ -1,0 +1,67 @@
+import { app, BrowserWindow, dialog, shell } from 'electron'
+import { join } from 'node:path'
+import { reportError } from '../../models/errors.ts'
+import { version } from '../../package.json'
+import { createServices, vignetteHome, type Services } from '../app/services.ts'
+import { EngineClient } from '../engine/client.ts'
+import { startEngine } from './engine-process.ts'
+import { registerSchemes, serveSchemes } from './images-protocol.ts'
+import { registerRequests, sendEvent } from './ipc.ts'
+import { setMenu } from './menu.ts'
+import { lockPages, openWindow } from './window.ts'
+
+// The window starts here: single instance, paths, services, window, menu.
+
+app.setName('Vignette')
+// Chromium's own files lie beside ours, so that VIGNETTE_HOME moves everything.
+app.setPath('userData', join(vignetteHome(), 'window'))
+registerSchemes()
+
+if (app.requestSingleInstanceLock()) void start()
+else app.quit()
+
+async function start(): Promise<void> {
+  try {
+    await app.whenReady()
+    const engine = new EngineClient(() => startEngine(join(__dirname, 'engine.cjs')))
+    const services = await createServices({ version, engine, reveal: (file) => shell.showItemInFolder(file), emit: sendEvent })
+    lockPages(services.log)
+    serveSchemes(join(__dirname, '../renderer'), (id) => services.library.fileOf(id))
+    registerRequests(services)
+    setMenu()
+    closeInOrder(services)
+    await openWindow(services.settings)
+    app.on('second-instance', focusWindow)
+    app.on('activate', () => {
+      if (BrowserWindow.getAllWindows().length === 0) void openWindow(services.settings)
+    })
+    await services.warmUp()
+  } catch (error) {
+    const { message, hint } = reportError(error)
+    dialog.showErrorBox('Vignette cannot start', hint === undefined ? message : `${message}\n\n${hint}`)
+    app.exit(1)
+  }
+}
+
+function focusWindow(): void {
+  const [window] = BrowserWindow.getAllWindows()
+  if (!window) return
+  if (window.isMinimized()) window.restore()
+  window.focus()
+}
+
+/** Quitting waits until the queue is written and the engine has ended; the queue goes on at the next start. */
+function closeInOrder(services: Services): void {
+  let isClosed = false
+  app.on('before-quit', (event) => {
+    if (isClosed) return
+    event.preventDefault()
+    void services.close().finally(() => {
+      isClosed = true
+      app.quit()
+    })
+  })
+  app.on('window-all-closed', () => {
+    if (process.platform !== 'darwin') app.quit()
+  })
+}
