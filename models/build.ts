@@ -1,9 +1,16 @@
 import type { ClipConfig } from './clip.ts'
+import { buildClip } from './clip.ts'
+import type { Dialect, Graph, GraphOptions } from './graph/graph.ts'
+import { toOnnx } from './graph/onnx.ts'
 import type { TensorTable } from './graph/weights.ts'
+import { Weights } from './graph/weights.ts'
 import type { NetworkName } from './manifest.ts'
 import type { TinyVaeConfig } from './tiny-vae.ts'
+import { buildTinyVaeDecoder, buildTinyVaeEncoder } from './tiny-vae.ts'
 import type { UnetConfig } from './unet.ts'
+import { buildUnet } from './unet.ts'
 import type { VaeConfig } from './vae.ts'
+import { buildVaeDecoder, buildVaeEncoder } from './vae.ts'
 
 /** The parts of a checkpoint, each with one config and one table of tensors. A VAE part makes two networks. */
 export type PartConfigs = {
@@ -23,7 +30,7 @@ export type Part<P extends PartName = PartName> = { [K in P]: { part: K; config:
  * Both compute in float32 over F32 or F16 weights; `fp16Compute` is for GPUs with shader-f16 (inputs and outputs stay
  * float32).
  */
-export type BuildOptions = { dialect: 'cpu' | 'webgpu'; fp16Compute?: boolean }
+export type BuildOptions = { dialect: Dialect; fp16Compute?: boolean }
 
 export type BuiltNetwork = { name: NetworkName; onnx: Uint8Array }
 
@@ -39,9 +46,8 @@ export function networksOf(part: PartName): NetworkName[] {
  * `<name>.onnx` in the folder the tensors' files are relative to. Takes milliseconds and no weight is read.
  */
 export function buildNetworks(parts: readonly Part[], options: BuildOptions): BuiltNetwork[] {
-  void parts
-  void options
-  throw new Error('not yet written')
+  const graphOptions = { dialect: options.dialect, computeType: options.fp16Compute ? 'f16' : 'f32' } as const
+  return parts.flatMap((part) => graphsOf(part, graphOptions)).map((graph) => ({ name: graph.name as NetworkName, onnx: toOnnx(graph) }))
 }
 
 /**
@@ -51,7 +57,26 @@ export function buildNetworks(parts: readonly Part[], options: BuildOptions): Bu
  * matches when it is equal but for trailing ones (a 1 × 1 convolution kept as a matrix and the other way round).
  */
 export function requiredTensors<P extends PartName>(part: P, config: PartConfigs[P]): Map<string, number[]> {
-  void part
-  void config
-  throw new Error('not yet written')
+  const required = new Map<string, number[]>()
+  const onWeight = (name: string, shape: readonly number[]) => void required.set(name, [...shape])
+  graphsOf({ part, config, tensors: new Map() } as Part, { dialect: 'cpu', onWeight })
+  return required
+}
+
+/** In the order of `networksOf`. */
+function graphsOf(part: Part, options: GraphOptions): Graph[] {
+  const w = new Weights(part.tensors)
+  switch (part.part) {
+    case 'text_encoder':
+    case 'text_encoder_2':
+      return [buildClip(part.part, w, part.config, options)]
+    case 'unet':
+      return [buildUnet(w, part.config, options)]
+    case 'vae':
+      return [buildVaeEncoder(w, part.config, options), buildVaeDecoder(w, part.config, options)]
+    case 'tiny_vae':
+      return [buildTinyVaeEncoder(w, part.config, options), buildTinyVaeDecoder(w, part.config, options)]
+    default:
+      return part satisfies never
+  }
 }

@@ -1,5 +1,10 @@
 import type { ConfigJson } from './config-json.ts'
 import { readConfig } from './config-json.ts'
+import type { GraphOptions, Value } from './graph/graph.ts'
+import { Graph } from './graph/graph.ts'
+import { add, cast, concat, equal, gelu, matMul, quickGelu, reshape, unsqueeze } from './graph/ops.ts'
+import type { Weights } from './graph/weights.ts'
+import { attention, constant, embedding, layerNorm, linear, positionTable } from './layers.ts'
 
 /** A CLIP text tower, by the fields of transformers' CLIPTextConfig. */
 export type ClipConfig = {
@@ -56,4 +61,61 @@ export const openClipBigG: ClipConfig = {
   layers: 32,
   heads: 20,
   projectionDim: 1280,
+}
+
+/**
+ * A text tower: token ids [n, t] and the position of each end token [n] -> the states after every block, plain and
+ * normed, and the pooled vector (`manifest.ts` lists them). Follows transformers' CLIPTextModel: causal mask, no mask
+ * of the padding.
+ */
+export function buildClip(name: string, w: Weights, config: ClipConfig, options: GraphOptions): Graph {
+  const graph = new Graph(name, options)
+  const { hiddenSize: d, maxPositions: t, layerNormEps: epsilon } = config
+  const model = w.at('text_model')
+  const ids = graph.input('input_ids', 'i64', ['n', t])
+  const eosIndex = graph.input('eos_index', 'i64', ['n'])
+
+  const tokens = embedding(model.at('embeddings', 'token_embedding'), ids, config.vocabSize, d)
+  const positions = positionTable(graph, model.at('embeddings', 'position_embedding'), t, d)
+  let x = reshape(add(tokens, positions), [-1, d]) // rows [n·t, d]
+  const mask = constant(graph, [1, 1, t, t], causalMask(t))
+  const states = [x]
+  for (let layer = 0; layer < config.layers; layer++) {
+    x = encoderLayer(model.at('encoder', 'layers', layer), x, config, ids, mask)
+    states.push(x)
+  }
+
+  const finalNorm = model.at('final_layer_norm')
+  const stack = concat(states.map((state) => unsqueeze(reshape(state, [-1, t, d]), 0)), 0) // [layers + 1, n, t, d]
+  const normed = layerNorm(finalNorm, stack, epsilon)
+  graph.output('hidden_states', cast(stack, 'f32'), [config.layers + 1, 'n', t, d])
+  graph.output('normed_states', cast(normed, 'f32'), [config.layers + 1, 'n', t, d])
+
+  // The row at the end token, by a product with its one-hot vector: every provider has that, not every one GatherND.
+  const last = reshape(layerNorm(finalNorm, x, epsilon), [-1, t, d])
+  const position = graph.constant('i64', [1, t], Array.from({ length: t }, (_, i) => i))
+  const oneHot = cast(equal(unsqueeze(eosIndex, 1), position), graph.computeType) // [n, t]
+  const row = reshape(matMul(unsqueeze(oneHot, 1), last), [-1, d])
+  const { projectionDim } = config
+  const pooled = projectionDim === undefined ? row : linear(w.at('text_projection'), row, projectionDim, { bias: false })
+  graph.output('pooled', cast(pooled, 'f32'), ['n', projectionDim ?? d])
+  return graph
+}
+
+/** CLIPEncoderLayer on rows: causal self-attention and a two-layer perceptron, each after its norm. */
+function encoderLayer(w: Weights, x: Value, config: ClipConfig, sample: Value, mask: Value): Value {
+  const { hiddenSize: d, layerNormEps: epsilon } = config
+  const own = layerNorm(w.at('layer_norm1'), x, epsilon)
+  const at = w.at('self_attn')
+  const project = (name: string) => linear(at.at(name), own, d)
+  const mixed = attention(project('q_proj'), project('k_proj'), project('v_proj'), config.heads, sample, mask)
+  x = add(x, linear(at.at('out_proj'), mixed, d))
+  const inner = linear(w.at('mlp', 'fc1'), layerNorm(w.at('layer_norm2'), x, epsilon), config.intermediateSize)
+  const active = config.activation === 'gelu' ? gelu(inner) : quickGelu(inner, 1.702)
+  return add(x, linear(w.at('mlp', 'fc2'), active, d))
+}
+
+/** 0 where a token may look (itself and before), −10,000 elsewhere: e^−10000 is 0 in every type, and float16 holds it. */
+function causalMask(t: number): Float32Array {
+  return Float32Array.from({ length: t * t }, (_, i) => (i % t > Math.floor(i / t) ? -1e4 : 0))
 }

@@ -1,5 +1,11 @@
+import { downsample, resnetBlock, sinusoids, timestepEmbedding, transformer2d, upsampleBlock } from './blocks.ts'
 import type { ConfigJson } from './config-json.ts'
 import { readConfig } from './config-json.ts'
+import type { GraphOptions, Value } from './graph/graph.ts'
+import { Graph } from './graph/graph.ts'
+import { add, cast, concat, reshape } from './graph/ops.ts'
+import type { Weights } from './graph/weights.ts'
+import { conv2d, groupNorm, silu } from './layers.ts'
 
 /** A UNet2DConditionModel of SD 1.x, 2.x or SDXL, by the fields of diffusers' config.json. Lists run from the outer level in. */
 export type UnetConfig = {
@@ -111,4 +117,79 @@ export const sdxlUnet: UnetConfig = {
   heads: [5, 10, 20],
   crossAttentionDim: 2048,
   addition: { timeEmbedDim: 256, inputDim: 2816 },
+}
+
+/**
+ * The denoising network: noisy latents, timestep and text -> noise (or v). Inputs and outputs are listed in
+ * `manifest.ts`; sizes of batch, latents and text are free, odd latents included. Follows diffusers'
+ * UNet2DConditionModel, whose names the weights have.
+ */
+export function buildUnet(w: Weights, config: UnetConfig, options: GraphOptions): Graph {
+  const graph = new Graph('unet', options)
+  const { blockOutChannels, layersPerBlock, transformerLayers, heads, normNumGroups: groups, normEps: epsilon } = config
+  const levels = blockOutChannels.length
+  const sample = graph.input('sample', 'f32', ['n', config.inChannels, 'h', 'w'])
+  const timestep = graph.input('timestep', 'f32', ['n'])
+  const hidden = graph.input('encoder_hidden_states', 'f32', ['n', 't', config.crossAttentionDim])
+
+  const context = reshape(cast(hidden, graph.computeType), [-1, config.crossAttentionDim]) // [n·t, d]
+  const temb = silu(timeEmbedding(w, config, timestep)) // [n, 4 · c]; every resnet takes the SiLU of it
+
+  const resnet = (at: Weights, x: Value, out: number) => resnetBlock(at, x, temb, out, { groups, epsilon })
+  const transform = (at: Weights, x: Value, level: number, depth: number) =>
+    transformer2d(at, x, context, { heads: heads[level], depth, groups, linearProjection: config.useLinearProjection })
+
+  let x = conv2d(w.at('conv_in'), cast(sample, graph.computeType), { out: blockOutChannels[0], kernel: 3 })
+  const skips = [x]
+  for (let level = 0; level < levels; level++) {
+    const block = w.at('down_blocks', level)
+    for (let layer = 0; layer < layersPerBlock; layer++) {
+      x = resnet(block.at('resnets', layer), x, blockOutChannels[level])
+      if (transformerLayers[level] > 0) x = transform(block.at('attentions', layer), x, level, transformerLayers[level])
+      skips.push(x)
+    }
+    if (level === levels - 1) break
+    x = downsample(block.at('downsamplers', 0), x, 'even')
+    skips.push(x)
+  }
+
+  if (config.midTransformerLayers !== undefined) {
+    const mid = w.at('mid_block')
+    const channels = blockOutChannels[levels - 1]
+    x = resnet(mid.at('resnets', 0), x, channels)
+    if (config.midTransformerLayers > 0) x = transform(mid.at('attentions', 0), x, levels - 1, config.midTransformerLayers)
+    x = resnet(mid.at('resnets', 1), x, channels)
+  }
+
+  for (let step = 0; step < levels; step++) {
+    const level = levels - 1 - step // up_blocks count in order of execution, from the inside out
+    const block = w.at('up_blocks', step)
+    for (let layer = 0; layer <= layersPerBlock; layer++) {
+      x = concat([x, skips.pop()!], 1)
+      x = resnet(block.at('resnets', layer), x, blockOutChannels[level])
+      if (transformerLayers[level] > 0) x = transform(block.at('attentions', layer), x, level, transformerLayers[level])
+    }
+    if (level > 0) x = upsampleBlock(block.at('upsamplers', 0), x, skips.at(-1))
+  }
+
+  x = silu(groupNorm(w.at('conv_norm_out'), x, groups, epsilon))
+  const out = conv2d(w.at('conv_out'), x, { out: config.outChannels, kernel: 3 })
+  graph.output('out_sample', cast(out, 'f32'), ['n', config.outChannels, 'h', 'w'])
+  return graph
+}
+
+/** Timestep [n] -> [n, 4 · c]; SDXL adds an embedding of the pooled text and the six size numbers. */
+function timeEmbedding(w: Weights, config: UnetConfig, timestep: Value): Value {
+  const { graph } = timestep
+  const width = 4 * config.blockOutChannels[0]
+  const features = cast(sinusoids(timestep, config.blockOutChannels[0]), graph.computeType)
+  const time = timestepEmbedding(w.at('time_embedding'), features, width)
+  if (!config.addition) return time
+
+  const { timeEmbedDim, inputDim } = config.addition
+  const ids = graph.input('time_ids', 'f32', ['n', 6]) // original, crop and target size, height before width
+  const pooled = graph.input('text_embeds', 'f32', ['n', inputDim - 6 * timeEmbedDim])
+  const sizes = reshape(sinusoids(reshape(ids, [-1]), timeEmbedDim), [-1, 6 * timeEmbedDim])
+  const joined = cast(concat([pooled, sizes], 1), graph.computeType)
+  return add(time, timestepEmbedding(w.at('add_embedding'), joined, width))
 }

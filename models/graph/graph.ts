@@ -1,0 +1,158 @@
+import type { StoredTensor, Weights } from './weights.ts'
+
+/** A size that is known, one that goes by a name ('h'), or one that only the run will tell. */
+export type Dim = number | string | null
+export type ElementType = 'f32' | 'f16' | 'i64' | 'i32' | 'bool'
+
+/** One tensor that flows through a graph. Values are made by `Graph` and the functions of `ops.ts` only. */
+export type Value = { readonly graph: Graph; readonly name: string; readonly type: ElementType; readonly shape: readonly Dim[] }
+
+export type Attribute = number | string | readonly number[] | { float: number }
+
+export type Node = {
+  name: string
+  op: string
+  /** '' for ONNX's own operators, 'com.microsoft' for ONNX Runtime's. */
+  domain: string
+  /** Names; '' leaves an optional input out. */
+  inputs: string[]
+  outputs: string[]
+  attributes: Record<string, Attribute>
+}
+
+/** A constant of the graph: small ones carry their bytes, weights say where they lie. */
+export type Initializer = { name: string; type: ElementType; dims: readonly number[] } & (
+  | { bytes: Uint8Array }
+  | { file: string; offset: number; length: number }
+)
+
+export type Dialect = 'cpu' | 'webgpu'
+
+export type GraphOptions = {
+  dialect: Dialect
+  /** Element type of weights and activations between the inputs and outputs. */
+  computeType?: 'f32' | 'f16'
+  /** Told every weight asked for; the table of tensors is then not looked at (see `requiredTensors`). */
+  onWeight?: (name: string, shape: readonly number[]) => void
+}
+
+/** An ONNX graph while it is being built: nodes in order of execution, constants, inputs and outputs. */
+export class Graph {
+  readonly name: string
+  readonly dialect: Dialect
+  readonly computeType: 'f32' | 'f16'
+  readonly nodes: Node[] = []
+  readonly initializers: Initializer[] = []
+  readonly inputs: Value[] = []
+  readonly outputs: Value[] = []
+  private readonly onWeight: GraphOptions['onWeight']
+  private readonly constants = new Map<string, Value>()
+  private readonly uses = new Map<string, number>()
+
+  constructor(name: string, options: GraphOptions) {
+    this.name = name
+    this.dialect = options.dialect
+    this.computeType = options.computeType ?? 'f32'
+    this.onWeight = options.onWeight
+  }
+
+  input(name: string, type: ElementType, shape: readonly Dim[]): Value {
+    const value = this.value(name, type, shape)
+    this.inputs.push(value)
+    return value
+  }
+
+  /** Names `value` as an output. It gets an Identity of its own, so that one value may have several names. */
+  output(name: string, value: Value, shape: readonly Dim[] = value.shape): void {
+    this.nodes.push({ name, op: 'Identity', domain: '', inputs: [value.name], outputs: [name], attributes: {} })
+    this.outputs.push(this.value(name, value.type, shape))
+  }
+
+  /** A small constant, stored in the graph itself; equal ones are stored once. */
+  constant(type: ElementType, dims: readonly number[], numbers: ArrayLike<number>): Value {
+    const bytes = encode(type, numbers)
+    const key = `${type} ${dims.join()} ${Buffer.from(bytes).toString('base64')}`
+    const known = this.constants.get(key)
+    if (known) return known
+    const value = this.value(this.unique('constant'), type, dims)
+    this.initializers.push({ name: value.name, type, dims, bytes })
+    this.constants.set(key, value)
+    return value
+  }
+
+  /**
+   * The tensor `name` at `w`, as `dims` (the same elements under another shape; `shape` when left out). Throws when
+   * the stored shape differs from `shape` in more than trailing ones.
+   */
+  weight(w: Weights, name: string, shape: readonly number[], dims: readonly number[] = shape): Value {
+    const path = w.nameOf(name)
+    this.onWeight?.(path, shape)
+    const stored = this.onWeight ? nowhere : w.tensor(name)
+    if (!this.onWeight) {
+      const same = trimmed(stored.shape).join() === trimmed(shape).join()
+      if (!same) throw new Error(`${path}: expected ${list(shape)}, the file has ${list(stored.shape)}`)
+    }
+    const type = stored.dtype === 'F32' ? 'f32' : stored.dtype === 'F16' ? 'f16' : undefined
+    if (!type) throw new Error(`${path}: weights are F32 or F16 here, not ${stored.dtype}`)
+    const value = this.value(this.unique(path), type, dims)
+    const { file, offset, length } = stored
+    this.initializers.push({ name: value.name, type, dims, file, offset, length })
+    return value
+  }
+
+  /** Adds a node with one output. `inputs` may hold undefined for an optional input that is left out. */
+  node(
+    op: string,
+    inputs: readonly (Value | undefined)[],
+    result: { type: ElementType; shape: readonly Dim[] },
+    { domain = '', attributes = {}, name = op }: { domain?: string; attributes?: Record<string, Attribute>; name?: string } = {},
+  ): Value {
+    const value = this.value(this.unique(name), result.type, result.shape)
+    const names = inputs.map((input) => input?.name ?? '')
+    this.nodes.push({ name: value.name, op, domain, inputs: names, outputs: [value.name], attributes })
+    return value
+  }
+
+  private value(name: string, type: ElementType, shape: readonly Dim[]): Value {
+    return { graph: this, name, type, shape }
+  }
+
+  private unique(name: string): string {
+    const count = this.uses.get(name) ?? 0
+    this.uses.set(name, count + 1)
+    return count === 0 ? name : `${name}~${count}`
+  }
+}
+
+const nowhere: StoredTensor = { file: '', offset: 0, length: 0, dtype: 'F32', shape: [] }
+
+/** Throws, naming the path, when a known size of `value` is not the wanted one. null and names match any size. */
+export function expectShape(path: string, value: Value, wanted: readonly Dim[]): void {
+  const fits =
+    value.shape.length === wanted.length &&
+    wanted.every((dim, i) => typeof dim !== 'number' || typeof value.shape[i] !== 'number' || dim === value.shape[i])
+  if (!fits) throw new Error(`${path}: expected ${list(wanted)}, got ${list(value.shape)}`)
+}
+
+/** The size at `axis`; throws when it is not known while building. */
+export function knownDim(path: string, value: Value, axis: number): number {
+  const dim = value.shape.at(axis)
+  if (typeof dim !== 'number') throw new Error(`${path}: size ${axis} of ${list(value.shape)} must be known`)
+  return dim
+}
+
+function list(shape: readonly Dim[]): string {
+  return `[${shape.map((dim) => dim ?? '?').join(', ')}]`
+}
+
+function trimmed(shape: readonly number[]): readonly number[] {
+  let end = shape.length
+  while (end > 0 && shape[end - 1] === 1) end--
+  return shape.slice(0, end)
+}
+
+function encode(type: ElementType, numbers: ArrayLike<number>): Uint8Array {
+  if (type === 'f32') return new Uint8Array(Float32Array.from(numbers).buffer)
+  if (type === 'i64') return new Uint8Array(BigInt64Array.from(Array.from(numbers), BigInt).buffer)
+  throw new Error(`no constants of type ${type}`)
+}

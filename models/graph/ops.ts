@@ -1,0 +1,181 @@
+import type { Dim, ElementType, Value } from './graph.ts'
+import { expectShape, knownDim } from './graph.ts'
+
+// One function per ONNX operator (opset 20, and ONNX Runtime's com.microsoft): it knows the operator's inputs and
+// attributes and what shape comes out. Nothing here knows of weights or networks.
+
+const domain = 'com.microsoft'
+
+/** Sizes of two tensors broadcast against each other, aligned at the right. */
+function broadcast(a: readonly Dim[], b: readonly Dim[]): Dim[] {
+  const rank = Math.max(a.length, b.length)
+  return Array.from({ length: rank }, (_, i) => {
+    const left = i < rank - a.length ? 1 : a[i - rank + a.length]
+    const right = i < rank - b.length ? 1 : b[i - rank + b.length]
+    if (left === 1) return right
+    if (right === 1 || left === right) return left
+    if (typeof left === 'number' && typeof right === 'number') throw new Error(`sizes ${left} and ${right} do not broadcast`)
+    return typeof left === 'number' ? left : right
+  })
+}
+
+function elementwise(op: string, a: Value, b: Value): Value {
+  return a.graph.node(op, [a, b], { type: a.type, shape: broadcast(a.shape, b.shape) })
+}
+
+export const add = (a: Value, b: Value): Value => elementwise('Add', a, b)
+export const sub = (a: Value, b: Value): Value => elementwise('Sub', a, b)
+export const mul = (a: Value, b: Value): Value => elementwise('Mul', a, b)
+export const div = (a: Value, b: Value): Value => elementwise('Div', a, b)
+
+const unary = (op: string, x: Value): Value => x.graph.node(op, [x], x)
+
+export const sigmoid = (x: Value): Value => unary('Sigmoid', x)
+export const tanh = (x: Value): Value => unary('Tanh', x)
+export const relu = (x: Value): Value => unary('Relu', x)
+export const sin = (x: Value): Value => unary('Sin', x)
+export const cos = (x: Value): Value => unary('Cos', x)
+
+/** Exact GELU, x · Φ(x) by the error function. */
+export const gelu = (x: Value): Value => x.graph.node('Gelu', [x], x, { domain })
+
+/** x · sigmoid(alpha · x): CLIP's GELU with alpha 1.702, SiLU with 1. */
+export const quickGelu = (x: Value, alpha: number): Value =>
+  x.graph.node('QuickGelu', [x], x, { domain, attributes: { alpha: { float: alpha } } })
+
+export function clip(x: Value, low: number, high: number): Value {
+  const bound = (value: number) => x.graph.constant(x.type, [], [value])
+  return x.graph.node('Clip', [x, bound(low), bound(high)], x)
+}
+
+const onnxTypes: Record<ElementType, number> = { f32: 1, i32: 6, i64: 7, bool: 9, f16: 10 }
+
+/** `x` itself when it has the type already. */
+export function cast(x: Value, type: ElementType): Value {
+  return x.type === type ? x : x.graph.node('Cast', [x], { type, shape: x.shape }, { attributes: { to: onnxTypes[type] } })
+}
+
+/** a [m, k] · b [k, n] + c, with b stored as [n, k] when `transB`. */
+export function gemm(a: Value, b: Value, c: Value | undefined, { transB = false, name = 'Gemm' } = {}): Value {
+  const n = b.shape[transB ? 0 : 1]
+  expectShape(name, a, [null, b.shape[transB ? 1 : 0]])
+  return a.graph.node('Gemm', [a, b, c], { type: a.type, shape: [a.shape[0], n] }, { name, attributes: transB ? { transB: 1 } : {} })
+}
+
+export function matMul(a: Value, b: Value): Value {
+  const batch = broadcast(a.shape.slice(0, -2), b.shape.slice(0, -2))
+  return a.graph.node('MatMul', [a, b], { type: a.type, shape: [...batch, a.shape.at(-2) ?? null, b.shape.at(-1) ?? null] })
+}
+
+export type ConvShape = {
+  kernel: number
+  stride: number
+  /** Zeros added: top, left, bottom, right. */
+  pads: readonly [number, number, number, number]
+}
+
+/** x [n, c, h, w], weight [out, c, k, k], bias [out] -> [n, out, h', w']. */
+export function conv(x: Value, weight: Value, bias: Value | undefined, { kernel, stride, pads }: ConvShape, name = 'Conv'): Value {
+  const size = (dim: Dim, before: number, after: number): Dim => {
+    if (typeof dim === 'number') return Math.floor((dim + before + after - kernel) / stride) + 1
+    return stride === 1 && before + after === kernel - 1 ? dim : null
+  }
+  const shape = [x.shape[0], weight.shape[0], size(x.shape[2], pads[0], pads[2]), size(x.shape[3], pads[1], pads[3])]
+  return x.graph.node('Conv', [x, weight, bias], { type: x.type, shape }, {
+    name,
+    attributes: { kernel_shape: [kernel, kernel], strides: [stride, stride], pads },
+  })
+}
+
+/** Mean 0 and variance 1 over everything but the first two axes, then · scale + bias per channel. */
+export function instanceNormalization(x: Value, scale: Value, bias: Value, epsilon: number): Value {
+  return x.graph.node('InstanceNormalization', [x, scale, bias], x, { attributes: { epsilon: { float: epsilon } } })
+}
+
+/** Over the last axis. */
+export function layerNormalization(x: Value, scale: Value, bias: Value, epsilon: number, name?: string): Value {
+  return x.graph.node('LayerNormalization', [x, scale, bias], x, { name, attributes: { axis: -1, epsilon: { float: epsilon } } })
+}
+
+/** softmax(q·kᵀ/√d + bias)·v per head; q [n, t, c], k and v [n, s, c], bias [n or 1, heads or 1, t, s] -> [n, t, c]. */
+export function multiHeadAttention(q: Value, k: Value, v: Value, heads: number, bias?: Value): Value {
+  const none = undefined
+  return q.graph.node('MultiHeadAttention', bias ? [q, k, v, none, none, bias] : [q, k, v], q, {
+    domain,
+    attributes: { num_heads: heads },
+  })
+}
+
+export function concat(values: readonly Value[], axis: number): Value {
+  const [first] = values
+  const sizes = values.map((value) => value.shape[axis])
+  const total = sizes.every((size) => typeof size === 'number') ? sizes.reduce((sum, size) => sum + size, 0) : null
+  const shape = first.shape.map((dim, i) => (i === axis ? total : dim))
+  return first.graph.node('Concat', values, { type: first.type, shape }, { attributes: { axis } })
+}
+
+/** 0 keeps the size at the same position, −1 takes what is left. */
+export function reshape(x: Value, to: readonly number[]): Value {
+  const shape = to.map((dim, i): Dim => {
+    if (dim !== -1) return dim === 0 ? x.shape[i] : dim
+    // What is left is known when every other size is, or when the sizes kept are the unknown ones.
+    const kept = new Set(to.flatMap((other, j) => (other === 0 ? [j] : [])))
+    const others = x.shape.filter((_, j) => !kept.has(j))
+    if (!others.every((size) => typeof size === 'number')) return null
+    return others.reduce((product, size) => product * size, 1) / to.reduce((product, size) => (size > 0 ? product * size : product), 1)
+  })
+  return x.graph.node('Reshape', [x, x.graph.constant('i64', [to.length], to)], { type: x.type, shape })
+}
+
+/** Reshape to sizes that only the run knows: `to` is an i64 vector, `shape` what is known of it now. */
+export function reshapeTo(x: Value, to: Value, shape: readonly Dim[]): Value {
+  return x.graph.node('Reshape', [x, to], { type: x.type, shape })
+}
+
+export function transpose(x: Value, perm: readonly number[]): Value {
+  return x.graph.node('Transpose', [x], { type: x.type, shape: perm.map((axis) => x.shape[axis]) }, { attributes: { perm } })
+}
+
+/** Sizes of axes start … end − 1 as an i64 vector. */
+export function shapeOf(x: Value, start = 0, end = x.shape.length): Value {
+  return x.graph.node('Shape', [x], { type: 'i64', shape: [end - start] }, { attributes: { start, end } })
+}
+
+/** x[:, :, :ends[0], :ends[1]] with `ends` an i64 vector over the last two axes. */
+export function cropTo(x: Value, ends: Value, dims: readonly [Dim, Dim]): Value {
+  const vector = (numbers: number[]) => x.graph.constant('i64', [2], numbers)
+  const shape = [...x.shape.slice(0, -2), ...dims]
+  return x.graph.node('Slice', [x, vector([0, 0]), ends, vector([-2, -1].map((axis) => axis + x.shape.length))], { type: x.type, shape })
+}
+
+/** Elements start … end − 1 of one axis. */
+export function slice(x: Value, axis: number, start: number, end: number): Value {
+  const vector = (number: number) => x.graph.constant('i64', [1], [number])
+  const shape = x.shape.map((dim, i) => (i === axis ? end - start : dim))
+  return x.graph.node('Slice', [x, vector(start), vector(end), vector(axis)], { type: x.type, shape })
+}
+
+/** Every pixel becomes 2 × 2 equal ones. The constant scales let ONNX Runtime keep its blocked layout. */
+export function upsampleNearest2(x: Value): Value {
+  const double = (dim: Dim): Dim => (typeof dim === 'number' ? 2 * dim : null)
+  const shape = [x.shape[0], x.shape[1], double(x.shape[2]), double(x.shape[3])]
+  const scales = x.graph.constant('f32', [4], [1, 1, 2, 2])
+  return x.graph.node('Resize', [x, undefined, scales], { type: x.type, shape }, {
+    attributes: { mode: 'nearest', coordinate_transformation_mode: 'asymmetric', nearest_mode: 'floor' },
+  })
+}
+
+/** Rows of `table` [rows, d] by `ids` [...] -> [..., d]. */
+export function gather(table: Value, ids: Value): Value {
+  const shape = [...ids.shape, knownDim('Gather', table, -1)]
+  return table.graph.node('Gather', [table, ids], { type: table.type, shape }, { attributes: { axis: 0 } })
+}
+
+export function unsqueeze(x: Value, axis: number): Value {
+  const shape = [...x.shape.slice(0, axis), 1, ...x.shape.slice(axis)]
+  return x.graph.node('Unsqueeze', [x, x.graph.constant('i64', [1], [axis])], { type: x.type, shape })
+}
+
+export function equal(a: Value, b: Value): Value {
+  return a.graph.node('Equal', [a, b], { type: 'bool', shape: broadcast(a.shape, b.shape) })
+}
