@@ -142,7 +142,7 @@ function unet(config: LdmConfig): LdmTensor[] {
       out.push(...resBlock(`output_blocks.${index}.${part++}`, width + skips.pop()!, factors[level] * channels, time))
       width = factors[level] * channels
       if (depths[level] > 0) out.push(...attention(`output_blocks.${index}.${part++}`, width, depths[level]))
-      if (level > 0 && i === resBlocks) out.push(...conv(`output_blocks.${index}.${part++}.conv`, width, width, 3))
+      if (level > 0 && i === resBlocks) out.push(...conv(`output_blocks.${index}.${part}.conv`, width, width, 3))
     }
   }
   out.push(...norm('out.0', width), ...conv('out.2', config.latentChannels, width, 3))
