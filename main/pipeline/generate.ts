@@ -1,18 +1,36 @@
+import { VignetteError } from '../../models/errors.ts'
+import type { ModelManifest } from '../../models/manifest.ts'
+import { encodePrompts } from './conditioning.ts'
+import { createDenoiser } from './denoiser.ts'
+import {
+  batchNoise,
+  keepKnown,
+  latentMask,
+  pasteOutside,
+  repeatLatents,
+  sigmasForStrength,
+  startLatents,
+} from './latents.ts'
+import { preview } from './preview.ts'
+import { samplers } from './samplers.ts'
+import { noiseLevels, sigmaSchedule } from './sigmas.ts'
+import { tensor } from './tensor.ts'
 import type { Tokenizer } from './tokenizer.ts'
 import type { GenerateEvent, GenerateJob, Networks } from './types.ts'
+import { decode, encode } from './vae.ts'
 
 export type GenerateOptions = {
   /** Several pictures of the job in one batch, one per seed; each equals the picture made alone. Default `[job.seed]`. */
   seeds?: readonly number[]
   /** Both guidance passes in one batch of two (default), or one after the other for half the memory. */
   batchGuidance?: boolean
-  /** Pictures with more pixels than this are encoded and decoded in tiles. Default 1024 × 1024. */
+  /** Pictures with more pixels than this are encoded and decoded in tiles. Default 768 × 768. */
   tileAbovePixels?: number
 }
 
 /**
- * Makes the picture (or pictures) of one job and reports on the way. To cancel, stop iterating:
- * nothing runs after the current step. `tokenizer` is `createTokenizer(await readClipMerges())`.
+ * Makes the picture (or pictures) of one job and reports on the way. To cancel, stop iterating: nothing runs after the
+ * current step. `tokenizer` is `createTokenizer(await readClipMerges())`.
  */
 export async function* generate(
   job: GenerateJob,
@@ -20,7 +38,91 @@ export async function* generate(
   tokenizer: Tokenizer,
   options: GenerateOptions = {},
 ): AsyncGenerator<GenerateEvent> {
-  void [job, networks, tokenizer, options]
+  const { manifest } = networks
+  const seeds = options.seeds ?? [job.seed]
+  const tiles = { tileAbovePixels: options.tileAbovePixels ?? 768 * 768 }
+  checkSize(job, manifest)
+
+  // Words, and the start picture, as the networks read them.
   yield { type: 'phase', phase: 'encoding' }
-  throw new Error('generate: the samplers are not in place yet')
+  const conditioning = await encodePrompts(networks, tokenizer, { ...job, guided: job.guidanceScale > 1 })
+  for (const message of conditioning.notices) yield { type: 'notice', message }
+  const init = job.init && repeatLatents((await encode(networks, job.init.image, tiles)).data, seeds.length)
+
+  // Noise levels from large to none; with a start picture only the later ones.
+  const isVelocity = manifest.schedule.predictionType === 'v_prediction'
+  if (job.zeroTerminalSnr && !isVelocity) {
+    yield { type: 'notice', message: 'Starting from pure noise needs a model that predicts velocity; it was left off.' }
+  }
+  const levels = noiseLevels({ ...manifest.schedule, zeroTerminalSnr: job.zeroTerminalSnr && isVelocity })
+  const all = sigmaSchedule(job.schedule, levels, job.steps)
+  const sigmas = job.init ? sigmasForStrength(all, job.init.strength) : all
+  const steps = sigmas.length - 1
+  if (steps === 0) {
+    yield {
+      type: 'notice',
+      message: `At strength ${job.init?.strength} none of ${job.steps} steps runs; the picture stays.`,
+    }
+  }
+
+  // Denoising, all pictures side by side.
+  yield { type: 'phase', phase: 'denoising' }
+  const factor = manifest.latents.spatialFactor
+  const shape = [manifest.latents.channels, job.height / factor, job.width / factor]
+  const size = shape.reduce((a, b) => a * b)
+  const noise = batchNoise(seeds)
+  const startNoise = noise(seeds.length * size)
+  const mask = job.init && job.mask && latentMask(job.mask, job.width, job.height, factor)
+  // A region that is drawn from nothing must not start as the old picture (diffusers' inpainting does the same).
+  const startsFromNoise = mask !== undefined && job.init?.strength === 1
+  let latents = steps === 0 && init ? init : startLatents(startNoise, sigmas[0], startsFromNoise ? undefined : init)
+  const denoise = createDenoiser(networks, {
+    levels,
+    conditioning,
+    shape: [seeds.length, ...shape],
+    guidanceScale: job.guidanceScale,
+    guidanceRescale: job.guidanceRescale,
+    batchGuidance: options.batchGuidance ?? true,
+  })
+  for await (const step of samplers[job.sampler](denoise, latents, sigmas, { noise, levels })) {
+    if (init && mask) keepKnown(step.x, step.sigma, init, startNoise, mask)
+    latents = step.x
+    const wantsPreview = job.preview === 'fast' && manifest.previewMatrix !== undefined
+    const small = wantsPreview
+      ? preview(step.denoised.subarray(0, size), shape, manifest.previewMatrix as number[][])
+      : undefined
+    yield { type: 'step', step: step.index + 1, steps, ...(small && { preview: small }) }
+  }
+  if (!latents.every(Number.isFinite)) {
+    throw new VignetteError('internal', 'The numbers of the picture ran out of range while drawing.', {
+      hint: 'Try a lower guidance scale or another sampler; if it stays, import the model with fp32 weights.',
+    })
+  }
+
+  // Pixels, one picture after the other.
+  yield { type: 'phase', phase: 'decoding' }
+  for (const [i, seed] of seeds.entries()) {
+    const decoded = await decode(networks, tensor(latents.slice(i * size, (i + 1) * size), [1, ...shape]), tiles)
+    const image = job.init && job.mask ? pasteOutside(decoded, job.init.image, job.mask) : decoded
+    yield { type: 'image', image, seed }
+  }
+}
+
+function checkSize(job: GenerateJob, manifest: ModelManifest): void {
+  const factor = manifest.latents.spatialFactor
+  for (const side of ['width', 'height'] as const) {
+    if (job[side] % factor === 0) continue
+    const lower = Math.floor(job[side] / factor) * factor
+    throw new VignetteError(
+      'bad-request',
+      `${manifest.name} draws in multiples of ${factor} pixels, and the ${side} is ${job[side]}.`,
+      {
+        hint: `Try ${Math.max(lower, factor)} or ${lower + factor}.`,
+      },
+    )
+  }
+  const wrong = job.init && (job.init.image.width !== job.width || job.init.image.height !== job.height)
+  if (wrong || (job.mask && job.mask.length !== job.width * job.height)) {
+    throw new Error('generate: start picture and mask must already have the size of the job')
+  }
 }

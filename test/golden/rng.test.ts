@@ -5,9 +5,10 @@ import { normalNoise } from '../../main/pipeline/rng.ts'
 import { expectClose } from '../expect-close.ts'
 
 type Draw = { size: number; first: number[]; last: number[]; sum: number; squares: number; weighted: number }
-const golden = JSON.parse(
-  gunzipSync(readFileSync(new URL('./rng.json.gz', import.meta.url))).toString('utf8'),
-) as { single: (Draw & { seed: number })[]; rows: { seed: number; draws: Draw[] }[] }
+const golden = JSON.parse(gunzipSync(readFileSync(new URL('./rng.json.gz', import.meta.url))).toString('utf8')) as {
+  single: (Draw & { seed: number })[]
+  rows: { seed: number; draws: Draw[] }[]
+}
 
 function expectDraw(values: Float32Array, draw: Draw): void {
   expectClose(values.subarray(0, 20), draw.first, { abs: 1e-6 })

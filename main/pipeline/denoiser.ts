@@ -1,0 +1,97 @@
+import type { Conditioning } from './conditioning.ts'
+import type { Denoiser } from './samplers.ts'
+import type { NoiseLevels } from './sigmas.ts'
+import { tensor, type FloatTensor } from './tensor.ts'
+import type { Networks } from './types.ts'
+
+export type DenoiserOptions = {
+  levels: NoiseLevels
+  conditioning: Conditioning
+  /** [n, c, h, w] of the latents. */
+  shape: readonly number[]
+  guidanceScale: number
+  /** Share of the guided prediction whose contrast is set back to the unguided one's (Lin et al. 2023, section 3.4). */
+  guidanceRescale: number
+  /** Both guidance passes as one batch. */
+  batchGuidance: boolean
+}
+
+/**
+ * The unet as a Denoiser for n pictures of one prompt. Scales x to the variance the network knows, finds the timestep of σ,
+ * applies classifier-free guidance to the raw prediction, and turns noise or velocity into clean latents.
+ */
+export function createDenoiser(networks: Networks, options: DenoiserOptions): Denoiser {
+  const { levels, conditioning, shape, guidanceScale, guidanceRescale } = options
+  const isVelocity = networks.manifest.schedule.predictionType === 'v_prediction'
+  const rows = conditioning.context.shape[0] // 2 when guided: negative, positive
+
+  /** The raw predictions of the conditioning rows `from` to `to`, one after the other. */
+  const predict = async (x: Float32Array, timestep: number, from: number, to: number): Promise<Float32Array> => {
+    const n = shape[0]
+    const count = (to - from) * n
+    const sample = new Float32Array(count * (x.length / n))
+    for (let row = 0; row < to - from; row++) sample.set(x, row * x.length)
+    const inputs: Record<string, FloatTensor> = {
+      sample: tensor(sample, [count, ...shape.slice(1)]),
+      timestep: tensor(new Float32Array(count).fill(timestep), [count]),
+      encoder_hidden_states: repeatRows(conditioning.context, from, to, n),
+    }
+    if (conditioning.pooled && conditioning.timeIds) {
+      inputs.text_embeds = repeatRows(conditioning.pooled, from, to, n)
+      const timeIds = tensor(Float32Array.from(conditioning.timeIds), [1, conditioning.timeIds.length])
+      inputs.time_ids = repeatRows(timeIds, 0, 1, count)
+    }
+    return (await networks.run('unet', inputs, ['out_sample'])).out_sample.data
+  }
+
+  return async (x, sigma) => {
+    const inputScale = 1 / Math.sqrt(1 + sigma * sigma) // √ᾱ
+    const scaled = x.map((value) => value * inputScale)
+    const timestep = levels.timestepAt(sigma)
+    let prediction: Float32Array
+    if (rows === 1) prediction = await predict(scaled, timestep, 0, 1)
+    else {
+      const both = options.batchGuidance ? await predict(scaled, timestep, 0, 2) : undefined
+      const negative = both ? both.subarray(0, x.length) : await predict(scaled, timestep, 0, 1)
+      const positive = both ? both.subarray(x.length) : await predict(scaled, timestep, 1, 2)
+      prediction = guide(negative, positive, guidanceScale)
+      if (guidanceRescale > 0) rescale(prediction, positive, guidanceRescale, shape[0])
+    }
+    // epsilon: clean = x − σ·noise. v: clean = √ᾱ·(√ᾱ·x) − √(1−ᾱ)·v, with √ᾱ = inputScale and √(1−ᾱ) = σ·inputScale.
+    const keep = isVelocity ? inputScale * inputScale : 1
+    const remove = isVelocity ? sigma * inputScale : sigma
+    return x.map((value, i) => keep * value - remove * prediction[i])
+  }
+}
+
+/** Classifier-free guidance (Ho & Salimans 2022): negative + scale · (positive − negative). */
+function guide(negative: Float32Array, positive: Float32Array, guidanceScale: number): Float32Array {
+  return negative.map((value, i) => value + guidanceScale * (positive[i] - value))
+}
+
+/** Mixes in, by `share`, the prediction scaled to the standard deviation of the unguided one; each picture for itself. */
+function rescale(prediction: Float32Array, positive: Float32Array, share: number, n: number): void {
+  const size = prediction.length / n
+  for (let start = 0; start < prediction.length; start += size) {
+    const guided = prediction.subarray(start, start + size)
+    const ratio = deviation(positive.subarray(start, start + size)) / deviation(guided)
+    const factor = Number.isFinite(ratio) ? share * ratio + 1 - share : 1
+    for (let i = 0; i < size; i++) guided[i] *= factor
+  }
+}
+
+function deviation(values: Float32Array): number {
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length
+  return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length)
+}
+
+/** Rows `from` to `to` of a tensor, each `times` times in a row. */
+function repeatRows(source: FloatTensor, from: number, to: number, times: number): FloatTensor {
+  const size = source.data.length / source.shape[0]
+  const data = new Float32Array((to - from) * times * size)
+  for (let row = from; row < to; row++) {
+    const values = source.data.subarray(row * size, (row + 1) * size)
+    for (let i = 0; i < times; i++) data.set(values, ((row - from) * times + i) * size)
+  }
+  return tensor(data, [(to - from) * times, ...source.shape.slice(1)])
+}

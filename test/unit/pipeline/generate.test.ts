@@ -1,0 +1,171 @@
+import { beforeAll, describe, expect, test } from 'vitest'
+import { generate, type GenerateOptions } from '../../../main/pipeline/generate.ts'
+import type { RgbImage } from '../../../main/pipeline/image.ts'
+import { createTokenizer, type Tokenizer } from '../../../main/pipeline/tokenizer.ts'
+import type { GenerateEvent, GenerateJob } from '../../../main/pipeline/types.ts'
+import { readClipMerges } from '../../../models/tokenizer/load.ts'
+import { samplerNames, scheduleNames } from '../../../preload/limits.ts'
+import { gaussianNetworks, smallJob } from './gaussian-networks.ts'
+
+let tokenizer: Tokenizer
+beforeAll(async () => {
+  tokenizer = createTokenizer(await readClipMerges())
+})
+
+async function run(
+  job: GenerateJob,
+  networks = gaussianNetworks(),
+  options?: GenerateOptions,
+): Promise<GenerateEvent[]> {
+  const events: GenerateEvent[] = []
+  for await (const event of generate(job, networks, tokenizer, options)) events.push(event)
+  return events
+}
+const images = (events: GenerateEvent[]) => events.flatMap((event) => (event.type === 'image' ? [event.image] : []))
+const notices = (events: GenerateEvent[]) => events.flatMap((event) => (event.type === 'notice' ? [event.message] : []))
+const largestDifference = (a: RgbImage, b: RgbImage) =>
+  a.data.reduce((most, value, i) => Math.max(most, Math.abs(value - b.data[i])), 0)
+const flat = (value: number): RgbImage => ({ data: new Uint8Array(64 * 64 * 3).fill(value), width: 64, height: 64 })
+
+test('reports its phases in order, every step, and one picture', async () => {
+  const events = await run(smallJob())
+  expect(events.flatMap((event) => (event.type === 'phase' ? [event.phase] : []))).toEqual([
+    'encoding',
+    'denoising',
+    'decoding',
+  ])
+  expect(events.flatMap((event) => (event.type === 'step' ? [`${event.step}/${event.steps}`] : []))).toEqual(
+    Array.from({ length: 8 }, (_, i) => `${i + 1}/8`),
+  )
+  const [image] = images(events)
+  expect([image.width, image.height, image.data.length]).toEqual([64, 64, 64 * 64 * 3])
+})
+
+test('same job, same bytes; another seed, another picture', async () => {
+  const [first] = images(await run(smallJob()))
+  const [again] = images(await run(smallJob()))
+  const [other] = images(await run(smallJob({ seed: 8 })))
+  expect(again.data).toEqual(first.data)
+  expect(largestDifference(first, other)).toBeGreaterThan(20)
+})
+
+test('pictures made in one batch equal those made alone', async () => {
+  for (const sampler of ['euler_a', 'dpmpp_2m'] as const) {
+    const job = smallJob({ sampler, guidanceScale: 4, guidanceRescale: 0.7 })
+    const together = images(await run(job, gaussianNetworks(), { seeds: [7, 8, 4294967295] }))
+    const alone = []
+    for (const seed of [7, 8, 4294967295]) alone.push(...images(await run({ ...job, seed })))
+    expect(together.map((image) => image.data)).toEqual(alone.map((image) => image.data))
+  }
+})
+
+test('every sampler on every schedule makes a picture, with and without pure noise at the start', async () => {
+  for (const zeroTerminalSnr of [false, true]) {
+    const networks = () => gaussianNetworks({ predictionType: 'v_prediction', zeroTerminalSnr })
+    for (const sampler of samplerNames) {
+      for (const schedule of scheduleNames) {
+        const made = images(await run(smallJob({ sampler, schedule, zeroTerminalSnr, steps: 6 }), networks()))
+        expect(made, `${sampler} ${schedule}`).toHaveLength(1)
+      }
+    }
+  }
+})
+
+test('both guidance passes in one batch or one after the other: the same picture', async () => {
+  const job = smallJob({ guidanceScale: 5, negativePrompt: 'blurry', guidanceRescale: 0.5 })
+  const [batched, split] = [gaussianNetworks(), gaussianNetworks()]
+  const [first] = images(await run(job, batched))
+  const [second] = images(await run(job, split, { batchGuidance: false }))
+  expect(second.data).toEqual(first.data)
+  expect(batched.calls.unet).toEqual({ runs: 8, largestBatch: 2 })
+  expect(split.calls.unet).toEqual({ runs: 16, largestBatch: 1 })
+})
+
+test('guidance 1 is a single pass, and says that the negative prompt has no effect', async () => {
+  const networks = gaussianNetworks()
+  const events = await run(smallJob({ negativePrompt: 'blurry' }), networks)
+  expect(networks.calls.unet).toEqual({ runs: 8, largestBatch: 1 })
+  expect(notices(events)).toEqual(['The negative prompt has no effect at guidance 1.'])
+})
+
+test('guidance moves the picture away from the negative prompt', async () => {
+  const mean = (image: RgbImage) => image.data.reduce((sum, value) => sum + value, 0) / image.data.length
+  const at = async (guidanceScale: number, negativePrompt: string) =>
+    mean(images(await run(smallJob({ guidanceScale, negativePrompt, steps: 20 })))[0])
+  const plain = await at(1, '')
+  const negative = mean(images(await run(smallJob({ prompt: 'wine', steps: 20 })))[0])
+  const guided = await at(2, 'wine')
+  expect(Math.sign(guided - plain)).toBe(Math.sign(plain - negative))
+})
+
+test('stops within the step in which the consumer stops', async () => {
+  const networks = gaussianNetworks()
+  for await (const event of generate(smallJob({ steps: 50 }), networks, tokenizer)) {
+    if (event.type === 'step' && event.step === 3) break
+  }
+  expect(networks.calls.unet?.runs).toBe(3)
+  expect(networks.calls.vae_decoder).toBeUndefined()
+})
+
+test('previews come with the steps when asked for, one pixel a latent position', async () => {
+  const previews = (events: GenerateEvent[]) =>
+    events.flatMap((event) => (event.type === 'step' ? [event.preview] : []))
+  expect(previews(await run(smallJob())).every((image) => image === undefined)).toBe(true)
+  const shown = previews(await run(smallJob({ preview: 'fast' })))
+  expect(shown.map((image) => image && [image.width, image.height])).toEqual(Array(8).fill([8, 8]))
+})
+
+test('a size the model cannot draw is refused with the nearest sizes', async () => {
+  await expect(run(smallJob({ width: 72 }), gaussianNetworks({ spatialFactor: 16 }))).rejects.toMatchObject({
+    code: 'bad-request',
+    hint: 'Try 64 or 80.',
+  })
+})
+
+describe('with a start picture', () => {
+  test('strength decides how many steps run', async () => {
+    for (const [strength, runs] of [
+      [0.5, 4],
+      [0.3, 2],
+      [1, 8],
+    ]) {
+      const networks = gaussianNetworks()
+      await run(smallJob({ init: { image: flat(90), strength } }), networks)
+      expect(networks.calls.unet?.runs).toBe(runs)
+    }
+  })
+
+  test('strength 0 leaves the picture, and says so', async () => {
+    const events = await run(smallJob({ init: { image: flat(90), strength: 0 } }))
+    expect(notices(events)).toHaveLength(1)
+    expect(largestDifference(images(events)[0], flat(90))).toBeLessThanOrEqual(1)
+  })
+
+  test('nothing outside the mask changes, everything inside may', async () => {
+    const mask = Uint8Array.from({ length: 64 * 64 }, (_, i) => (i % 64 >= 21 && i < 64 * 40 ? 255 : 0))
+    for (const sampler of samplerNames) {
+      const [image] = images(await run(smallJob({ sampler, init: { image: flat(90), strength: 1 }, mask })))
+      const inside = image.data.filter((_, i) => mask[Math.floor(i / 3)] === 255)
+      expect(image.data.every((value, i) => mask[Math.floor(i / 3)] === 255 || value === 90)).toBe(true)
+      expect(inside.filter((value) => value === 90).length / inside.length).toBeLessThan(0.2)
+    }
+  })
+})
+
+test('tiles give the same picture where the network is local', async () => {
+  const job = smallJob({ width: 768, height: 512, steps: 1, init: { image: gradient(768, 512), strength: 0 } })
+  for (const spatialFactor of [8, 16]) {
+    const [whole, tiled] = [gaussianNetworks({ spatialFactor }), gaussianNetworks({ spatialFactor })]
+    const [expected] = images(await run(job, whole, { tileAbovePixels: 1e9 }))
+    const [actual] = images(await run(job, tiled, { tileAbovePixels: 512 * 512 }))
+    expect(largestDifference(actual, expected)).toBeLessThanOrEqual(1)
+    expect(whole.calls.vae_decoder?.runs).toBe(1)
+    expect(tiled.calls.vae_decoder?.runs).toBe(2)
+    expect(tiled.calls.vae_encoder?.runs).toBe(2)
+  }
+})
+
+function gradient(width: number, height: number): RgbImage {
+  const data = Uint8Array.from({ length: width * height * 3 }, (_, i) => (Math.floor(i / 3) % width) / 8 + (i % 3) * 20)
+  return { data, width, height }
+}
