@@ -1,0 +1,136 @@
+import type { GenerateRequestInput, ModelRecord, StudioForm } from '../../preload/contract.ts'
+import { limits, type SamplerName, type ScheduleName } from '../../preload/limits.ts'
+import { shapeOf, sizeOf, snapSide, type ShapeName, type Size } from './shapes.ts'
+
+/** Used until a model is there. */
+const fallback = { native: { width: 512, height: 512 }, steps: 20, guidanceScale: 5, sampler: 'euler', schedule: 'normal' }
+
+/**
+ * What the person has set in the Studio. A value that was never touched follows the model: it is undefined here, and
+ * the fields show the model's own default.
+ */
+export class FormState {
+  prompt = $state('')
+  negativePrompt = $state('')
+  model = $state('starter')
+  count = $state(1)
+  seedMode = $state<'random' | 'fixed'>('random')
+  seed = $state(0)
+  #size = $state.raw<Size | undefined>()
+  #isCustom = $state(false)
+  #steps = $state<number | undefined>()
+  #guidanceScale = $state<number | undefined>()
+  #sampler = $state<SamplerName | undefined>()
+  #schedule = $state<ScheduleName | undefined>()
+  models = $state.raw<ModelRecord[]>([])
+
+  readonly modelRecord = $derived(this.models.find((model) => model.id === this.model) ?? this.models.at(0))
+  readonly native = $derived(
+    this.modelRecord ? { width: this.modelRecord.nativeWidth, height: this.modelRecord.nativeHeight } : fallback.native,
+  )
+  readonly size = $derived(this.#size ?? this.native)
+  readonly shape = $derived<ShapeName>(this.#isCustom ? 'custom' : shapeOf(this.size, this.native))
+  readonly canGenerate = $derived(this.prompt.trim() !== '')
+
+  get steps(): number {
+    return this.#steps ?? this.modelRecord?.defaults.steps ?? fallback.steps
+  }
+  set steps(value: number) {
+    this.#steps = value
+  }
+
+  get guidanceScale(): number {
+    return this.#guidanceScale ?? this.modelRecord?.defaults.guidanceScale ?? fallback.guidanceScale
+  }
+  set guidanceScale(value: number) {
+    this.#guidanceScale = value
+  }
+
+  get sampler(): SamplerName {
+    return this.#sampler ?? ((this.modelRecord?.defaults.sampler ?? fallback.sampler) as SamplerName)
+  }
+  set sampler(value: SamplerName) {
+    this.#sampler = value
+  }
+
+  get schedule(): ScheduleName {
+    return this.#schedule ?? ((this.modelRecord?.defaults.schedule ?? fallback.schedule) as ScheduleName)
+  }
+  set schedule(value: ScheduleName) {
+    this.#schedule = value
+  }
+
+  setShape(shape: ShapeName): void {
+    this.#isCustom = shape === 'custom'
+    if (shape !== 'custom') this.#size = sizeOf(shape, this.native)
+    else this.#size = this.size
+  }
+
+  /** Snaps to a size that the networks can make. */
+  setSide(side: 'width' | 'height', value: number): void {
+    this.#isCustom = true
+    this.#size = { ...this.size, [side]: snapSide(value) }
+  }
+
+  /** A new seed that stays. */
+  rollSeed(): void {
+    this.seed = Math.floor(Math.random() * (limits.maxSeed + 1))
+    this.seedMode = 'fixed'
+  }
+
+  keepSeed(seed: number): void {
+    this.seed = seed
+    this.seedMode = 'fixed'
+  }
+
+  /** Without guidance the second, negative, pass is not made: the text is kept but has no effect. */
+  readonly negativeReason = $derived(this.guidanceScale === 1 ? 'Has no effect at guidance scale 1.' : undefined)
+
+  request(): GenerateRequestInput {
+    const { width, height } = this.size
+    return {
+      prompt: this.prompt,
+      negativePrompt: this.negativePrompt,
+      model: this.modelRecord?.id ?? this.model,
+      width,
+      height,
+      steps: this.steps,
+      guidanceScale: this.guidanceScale,
+      sampler: this.sampler,
+      schedule: this.schedule,
+      count: this.count,
+      ...(this.seedMode === 'fixed' ? { seed: this.seed } : {}),
+    }
+  }
+
+  /** What is remembered: only what was touched, so that the rest keeps following the model. */
+  snapshot(): StudioForm {
+    return {
+      prompt: this.prompt,
+      negativePrompt: this.negativePrompt,
+      model: this.model,
+      count: this.count,
+      seedMode: this.seedMode,
+      seed: this.seed,
+      ...(this.#size ? { width: this.#size.width, height: this.#size.height } : {}),
+      ...(this.#steps === undefined ? {} : { steps: this.#steps }),
+      ...(this.#guidanceScale === undefined ? {} : { guidanceScale: this.#guidanceScale }),
+      ...(this.#sampler === undefined ? {} : { sampler: this.#sampler }),
+      ...(this.#schedule === undefined ? {} : { schedule: this.#schedule }),
+    }
+  }
+
+  restore(form: StudioForm): void {
+    this.prompt = form.prompt ?? this.prompt
+    this.negativePrompt = form.negativePrompt ?? ''
+    this.model = form.model ?? this.model
+    this.count = form.count ?? 1
+    this.seedMode = form.seedMode ?? 'random'
+    this.seed = form.seed ?? 0
+    this.#size = form.width && form.height ? { width: form.width, height: form.height } : undefined
+    this.#steps = form.steps
+    this.#guidanceScale = form.guidanceScale
+    this.#sampler = form.sampler
+    this.#schedule = form.schedule
+  }
+}

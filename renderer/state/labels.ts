@@ -1,0 +1,25 @@
+import type { SamplerName, ScheduleName } from '../../preload/limits.ts'
+
+/** Names as other programs write them, so that a recipe found elsewhere can be followed here. */
+export const samplerLabels: Record<SamplerName, string> = {
+  euler: 'Euler',
+  euler_a: 'Euler ancestral',
+  ddim: 'DDIM',
+  dpmpp_2m: 'DPM++ 2M',
+  dpmpp_2m_sde: 'DPM++ 2M SDE',
+  dpmpp_3m_sde: 'DPM++ 3M SDE',
+  heun: 'Heun',
+  unipc: 'UniPC',
+  lcm: 'LCM',
+  tcd: 'TCD',
+}
+
+export const scheduleLabels: Record<ScheduleName, string> = {
+  normal: 'Normal',
+  karras: 'Karras',
+  exponential: 'Exponential',
+  sgm_uniform: 'SGM uniform',
+  trailing: 'Trailing',
+  simple: 'Simple',
+  ddim_uniform: 'DDIM uniform',
+}
