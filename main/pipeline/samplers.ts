@@ -5,7 +5,10 @@ import type { NoiseLevels } from './sigmas.ts'
 /** The model's estimate of the clean latents, given noisy `x` at noise level `sigma`. Same length as `x`, newly made. */
 export type Denoiser = (x: Float32Array, sigma: number) => Promise<Float32Array>
 
-/** After step `index`: the latents at noise level `sigma`, and the estimate of the clean ones that led there. */
+/**
+ * After step `index`: the latents at noise level `sigma`, and the estimate of the clean ones that led there. The next step
+ * starts from `x`, so what the consumer writes into it counts.
+ */
 export type Step = { index: number; sigma: number; x: Float32Array; denoised: Float32Array }
 
 export type SamplerOptions = {
