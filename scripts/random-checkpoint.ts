@@ -1,5 +1,6 @@
 // Writes a checkpoint with random weights in the original single-file layout, for measurements and tests:
 //   npx tsx scripts/random-checkpoint.ts OUT.safetensors [--family sd15|sd2|sdxl] [--tiny] [--dtype F16|F32|BF16] [--seed 0]
+// With --names it prints the names and shapes of such a checkpoint as JSON instead.
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { floatToHalf } from '../models/checkpoint/dtypes.ts'
@@ -28,11 +29,17 @@ function xorshift(seed: number): () => number {
   }
 }
 
-/** 65,536 draws of a unit normal (Box and Muller); every weight is one of them, times its tensor's deviation. */
+/**
+ * 65,536 draws of a nearly normal distribution: twelve uniform ones, summed and centred (Irwin and Hall). Only sums and
+ * products, so every machine makes the same file. Every weight is one of them, times its tensor's deviation.
+ */
 function normalTable(seed: number): Float64Array {
   const next = xorshift(seed)
-  const uniform = () => (next() + 0.5) / 4294967296
-  return Float64Array.from({ length: 65536 }, () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform()))
+  return Float64Array.from({ length: 65536 }, () => {
+    let sum = 0
+    for (let i = 0; i < 12; i++) sum += next() + 0.5
+    return sum / 4294967296 - 6
+  })
 }
 
 function encode(values: Float64Array, dtype: Kind): Uint16Array | Uint32Array {
@@ -48,9 +55,11 @@ export async function writeRandomCheckpoint(path: string, config: LdmConfig, { d
   const next = xorshift(seed + 1)
   const planned = ldmTensors(config).map(({ name, shape }) => ({ name, shape, dtype }))
   const piece = 1 << 20
+  const tables = new Map<number | string, Uint16Array | Uint32Array>()
   await writeSafetensors(path, planned, function* ({ name, shape }) {
     const deviation = deviationOf(name, shape)
-    const table = encode(deviation === 'one' ? new Float64Array(65536).fill(1) : normal.map((value) => (deviation === 'zero' ? 0 : value * deviation)), dtype)
+    const table = tables.get(deviation) ?? encode(normal.map((value) => (deviation === 'one' ? 1 : deviation === 'zero' ? 0 : value * deviation)), dtype)
+    tables.set(deviation, table)
     let left = shape.reduce((product, size) => product * size, 1)
     while (left > 0) {
       const codes = new (dtype === 'F32' ? Uint32Array : Uint16Array)(Math.min(left, piece))
@@ -64,13 +73,17 @@ export async function writeRandomCheckpoint(path: string, config: LdmConfig, { d
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { family: { type: 'string', default: 'sd15' }, tiny: { type: 'boolean', default: false }, dtype: { type: 'string', default: 'F16' }, seed: { type: 'string', default: '0' } },
+    options: { family: { type: 'string', default: 'sd15' }, tiny: { type: 'boolean', default: false }, dtype: { type: 'string', default: 'F16' }, seed: { type: 'string', default: '0' }, names: { type: 'boolean', default: false } },
   })
   const family = values.family as keyof typeof ldmConfigs
-  if (positionals.length !== 1 || !(family in ldmConfigs) || !['F16', 'BF16', 'F32'].includes(values.dtype)) {
-    console.error('usage: npx tsx scripts/random-checkpoint.ts OUT.safetensors [--family sd15|sd2|sdxl] [--tiny] [--dtype F16|BF16|F32] [--seed 0]')
-    process.exit(2)
+  const isKnown = family in ldmConfigs && ['F16', 'BF16', 'F32'].includes(values.dtype)
+  const config = (values.tiny ? tinyLdmConfigs : ldmConfigs)[family]
+  if (isKnown && values.names) console.log(JSON.stringify(ldmTensors(config)))
+  else if (isKnown && positionals.length === 1) {
+    await writeRandomCheckpoint(positionals[0], config, { dtype: values.dtype as Kind, seed: Number(values.seed) })
+    console.log(`wrote ${positionals[0]}`)
+  } else {
+    console.error('usage: npx tsx scripts/random-checkpoint.ts OUT.safetensors [--family sd15|sd2|sdxl] [--tiny] [--dtype F16|BF16|F32] [--seed 0] [--names]')
+    process.exitCode = 2
   }
-  await writeRandomCheckpoint(positionals[0], (values.tiny ? tinyLdmConfigs : ldmConfigs)[family], { dtype: values.dtype as Kind, seed: Number(values.seed) })
-  console.log(`wrote ${positionals[0]}`)
 }

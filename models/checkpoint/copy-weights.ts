@@ -63,6 +63,7 @@ async function copyOnce(
   )
   const target = await open(path, resumed > 0 ? 'r+' : 'w')
   const sources = new Map<string, FileHandle>()
+  let recording: Promise<void> = Promise.resolve()
   try {
     if (resumed === 0) {
       await writeFully(target, layout.header, 0)
@@ -81,13 +82,17 @@ async function copyOnce(
         unrecorded += tensor.length
       } else onBytes(tensor.length)
       if (unrecorded >= recordEveryBytes || (i === layout.tensors.length - 1 && unrecorded > 0)) {
-        await target.datasync()
-        await work.record({ file: job.file, tensors: i + 1 })
+        // The disk works on what is written while the next tensors are read.
+        await recording
+        recording = target.datasync().then(() => work.record({ file: job.file, tensors: i + 1 }))
+        recording.catch(() => undefined) // reported where it is awaited
         unrecorded = 0
       }
     }
+    await recording
     return undefined
   } finally {
+    await recording.catch(() => undefined) // a file must not be closed while it is being synced
     await target.close()
     for (const source of sources.values()) await source.close()
   }
