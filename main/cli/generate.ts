@@ -38,6 +38,16 @@ const spec = {
 
 type Option = keyof typeof spec.options
 
+const phaseNames = {
+  loading: 'loading the model',
+  encoding: 'reading the prompt',
+  denoising: 'drawing',
+  decoding: 'developing',
+  saving: 'saving',
+}
+/** Share of one picture's time that is over when a phase begins; about right for the CPU, where decoding is dear. */
+const phaseShares = { loading: 0, encoding: 0, denoising: 0.02, decoding: 0.88, saving: 0.99 }
+
 await runCli<Option>(spec, async (args, terminal) => {
   const startedAt = performance.now()
   const { options } = args
@@ -160,16 +170,6 @@ async function draw(
     await engine.stop()
   }
 }
-
-const phaseNames = {
-  loading: 'loading the model',
-  encoding: 'reading the prompt',
-  denoising: 'drawing',
-  decoding: 'developing',
-  saving: 'saving',
-}
-/** Share of one picture's time that is over when a phase begins; about right for the CPU, where decoding is dear. */
-const phaseShares = { loading: 0, encoding: 0, denoising: 0.02, decoding: 0.88, saving: 0.99 }
 
 function share(index: number, part: number, count: number): number {
   return (index + part) / count

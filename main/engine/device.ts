@@ -103,7 +103,7 @@ function runInChild(provider: Provider, entry: string): Promise<{ result: ProbeR
     const env = process.versions.electron ? { ...process.env, ELECTRON_RUN_AS_NODE: '1' } : process.env
     const child = fork(entry, [probeArgument, provider], { env, serialization: 'advanced', stdio: 'ignore' })
     const unusable = (reason: string) => ({ result: { isUsable: false as const, reason }, isFinal: true })
-    let answer = unusable('its driver ended the test program')
+    let answer: { result: ProbeResult; isFinal: boolean } = unusable('its driver ended the test program')
     const timer = setTimeout(() => {
       answer = { ...unusable(`no answer within ${probeLimitMs / 1000} s`), isFinal: false }
       child.kill('SIGKILL')

@@ -1,7 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { cpus } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import * as ort from 'onnxruntime-node'
+import { graphFile } from '../../models/checkpoint/graphs.ts'
 import { VignetteError } from '../../models/errors.ts'
 import type { ModelManifest, NetworkName } from '../../models/manifest.ts'
 import type { DeviceReport } from '../../preload/contract.ts'
@@ -131,9 +132,9 @@ export function openNetworks(folder: string, options: NetworksOptions = {}): Ope
       sessions.set(name, known)
       return known.session
     }
-    const file = join(folder, `${name}.onnx`)
+    const file = join(folder, graphFile(name, provider === 'cpu' ? 'cpu' : 'webgpu'))
     if (!existsSync(file)) {
-      throw new VignetteError('model-missing', `The model "${manifest.id}" has no file ${name}.onnx.`, {
+      throw new VignetteError('model-missing', `The model "${manifest.id}" has no file ${basename(file)}.`, {
         hint: 'Import the model again.',
       })
     }

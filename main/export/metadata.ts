@@ -88,11 +88,15 @@ export function a1111TextOf(png: Uint8Array): A1111Text | undefined {
   return text === undefined ? undefined : parseA1111(text)
 }
 
-/** Drops what says how a picture was asked for rather than what it is: batch size, previews, paths. */
+/**
+ * Drops what says how a picture was asked for rather than what it is: batch size, previews, paths. Always in the same
+ * order, whatever was typed and whatever came from the model: the order shows in the bytes of the file.
+ */
 export function completeRequest(request: GenerateRequest): CompleteRequest {
-  const rest: Partial<GenerateRequest> = { ...request }
-  for (const key of ['count', 'preview', 'initImage', 'maskImage'] as const) delete rest[key]
-  return rest as CompleteRequest
+  const keys = Object.keys(GenerateRequest.shape) as (keyof GenerateRequest)[]
+  const dropped: readonly (keyof GenerateRequest)[] = ['count', 'preview', 'initImage', 'maskImage']
+  const kept = keys.filter((key) => !dropped.includes(key) && request[key] !== undefined)
+  return Object.fromEntries(kept.map((key) => [key, request[key]])) as CompleteRequest
 }
 
 /** The text AUTOMATIC1111's web UI writes (modules/infotext_utils.py, modules/processing.py describe it). */
