@@ -1,6 +1,19 @@
 import type { Value } from './graph/graph.ts'
 import { expectShape, knownDim } from './graph/graph.ts'
-import { add, concat, cos, gelu, mul, reshape, reshapeTo, shapeOf, sin, slice, transpose, unsqueeze } from './graph/ops.ts'
+import {
+  add,
+  concat,
+  cos,
+  gelu,
+  mul,
+  reshape,
+  reshapeTo,
+  shapeOf,
+  sin,
+  slice,
+  transpose,
+  unsqueeze,
+} from './graph/ops.ts'
 import type { Weights } from './graph/weights.ts'
 import { attention, conv2d, groupNorm, layerNorm, linear, silu, upsample } from './layers.ts'
 
@@ -12,7 +25,13 @@ export type NormOptions = { groups: number; epsilon: number }
  * ResnetBlock2D: x [n, in, h, w] -> [n, out, h, w]. `temb` [n, t] is silu(time embedding), made once by the network;
  * autoencoders have none.
  */
-export function resnetBlock(w: Weights, x: Value, temb: Value | undefined, out: number, { groups, epsilon }: NormOptions): Value {
+export function resnetBlock(
+  w: Weights,
+  x: Value,
+  temb: Value | undefined,
+  out: number,
+  { groups, epsilon }: NormOptions,
+): Value {
   let h = conv2d(w.at('conv1'), silu(groupNorm(w.at('norm1'), x, groups, epsilon)), { out, kernel: 3 })
   if (temb) {
     const shift = linear(w.at('time_emb_proj'), temb, out) // [n, out]
@@ -78,7 +97,12 @@ export function transformer2d(
   w: Weights,
   x: Value,
   context: Value,
-  { heads, depth, groups, linearProjection }: { heads: number; depth: number; groups: number; linearProjection: boolean },
+  {
+    heads,
+    depth,
+    groups,
+    linearProjection,
+  }: { heads: number; depth: number; groups: number; linearProjection: boolean },
 ): Value {
   const c = knownDim(w.path, x, 1)
   const isConv = !linearProjection

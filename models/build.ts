@@ -23,7 +23,9 @@ export type PartConfigs = {
 export type PartName = keyof PartConfigs
 
 /** One part and where its weights lie. `file` of every tensor is relative to the folder the graphs will lie in. */
-export type Part<P extends PartName = PartName> = { [K in P]: { part: K; config: PartConfigs[K]; tensors: TensorTable } }[P]
+export type Part<P extends PartName = PartName> = {
+  [K in P]: { part: K; config: PartConfigs[K]; tensors: TensorTable }
+}[P]
 
 /**
  * `cpu`: what ONNX Runtime's CPU provider is fastest with. `webgpu`: only operators that its WebGPU provider has.
@@ -47,7 +49,9 @@ export function networksOf(part: PartName): NetworkName[] {
  */
 export function buildNetworks(parts: readonly Part[], options: BuildOptions): BuiltNetwork[] {
   const graphOptions = { dialect: options.dialect, computeType: options.fp16Compute ? 'f16' : 'f32' } as const
-  return parts.flatMap((part) => graphsOf(part, graphOptions)).map((graph) => ({ name: graph.name as NetworkName, onnx: toOnnx(graph) }))
+  return parts
+    .flatMap((part) => graphsOf(part, graphOptions))
+    .map((graph) => ({ name: graph.name as NetworkName, onnx: toOnnx(graph) }))
 }
 
 /**

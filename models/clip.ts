@@ -34,7 +34,9 @@ export function clipConfigFrom(json: ConfigJson): ClipConfig {
     maxPositions: config.number('max_position_embeddings', 77),
     activation,
     layerNormEps: config.number('layer_norm_eps', 1e-5),
-    ...(architectures.includes('CLIPTextModelWithProjection') ? { projectionDim: config.number('projection_dim') } : {}),
+    ...(architectures.includes('CLIPTextModelWithProjection')
+      ? { projectionDim: config.number('projection_dim') }
+      : {}),
   }
 }
 
@@ -86,18 +88,26 @@ export function buildClip(name: string, w: Weights, config: ClipConfig, options:
   }
 
   const finalNorm = model.at('final_layer_norm')
-  const stack = concat(states.map((state) => unsqueeze(reshape(state, [-1, t, d]), 0)), 0) // [layers + 1, n, t, d]
+  const stack = concat(
+    states.map((state) => unsqueeze(reshape(state, [-1, t, d]), 0)),
+    0,
+  ) // [layers + 1, n, t, d]
   const normed = layerNorm(finalNorm, stack, epsilon)
   graph.output('hidden_states', cast(stack, 'f32'), [config.layers + 1, 'n', t, d])
   graph.output('normed_states', cast(normed, 'f32'), [config.layers + 1, 'n', t, d])
 
   // The row at the end token, by a product with its one-hot vector: every provider has that, not every one GatherND.
   const last = reshape(layerNorm(finalNorm, x, epsilon), [-1, t, d])
-  const position = graph.constant('i64', [1, t], Array.from({ length: t }, (_, i) => i))
+  const position = graph.constant(
+    'i64',
+    [1, t],
+    Array.from({ length: t }, (_, i) => i),
+  )
   const oneHot = cast(equal(unsqueeze(eosIndex, 1), position), graph.computeType) // [n, t]
   const row = reshape(matMul(unsqueeze(oneHot, 1), last), [-1, d])
   const { projectionDim } = config
-  const pooled = projectionDim === undefined ? row : linear(w.at('text_projection'), row, projectionDim, { bias: false })
+  const pooled =
+    projectionDim === undefined ? row : linear(w.at('text_projection'), row, projectionDim, { bias: false })
   graph.output('pooled', cast(pooled, 'f32'), ['n', projectionDim ?? d])
   return graph
 }

@@ -6,10 +6,15 @@ export type ConfigJson = Readonly<Record<string, unknown>>
 /** Typed access to a config.json; a field of another type is the file's fault, so it is told to the person. */
 export function readConfig(what: string, json: ConfigJson) {
   const wrong = (field: string, wanted: string) =>
-    new VignetteError('checkpoint-unsupported', `The configuration of the ${what} has ${field} = ${JSON.stringify(json[field])}, where ${wanted} was expected.`, {
-      hint: 'This model is of a kind that Vignette does not know.',
-    })
-  const isNumbers = (value: unknown): value is number[] => Array.isArray(value) && value.every((item) => typeof item === 'number')
+    new VignetteError(
+      'checkpoint-unsupported',
+      `The configuration of the ${what} has ${field} = ${JSON.stringify(json[field])}, where ${wanted} was expected.`,
+      {
+        hint: 'This model is of a kind that Vignette does not know.',
+      },
+    )
+  const isNumbers = (value: unknown): value is number[] =>
+    Array.isArray(value) && value.every((item) => typeof item === 'number')
   const absent = (field: string) => json[field] === undefined || json[field] === null
 
   return {
@@ -42,7 +47,8 @@ export function readConfig(what: string, json: ConfigJson) {
     },
     strings(field: string, fallback?: string[]): string[] {
       const value = absent(field) ? fallback : json[field]
-      if (!Array.isArray(value) || !value.every((item) => typeof item === 'string')) throw wrong(field, 'a list of words')
+      if (!Array.isArray(value) || !value.every((item) => typeof item === 'string'))
+        throw wrong(field, 'a list of words')
       return value
     },
     oneOf<T extends string>(field: string, allowed: readonly T[], fallback: T): T {

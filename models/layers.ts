@@ -1,6 +1,23 @@
 import type { Graph, Value } from './graph/graph.ts'
 import { expectShape, knownDim } from './graph/graph.ts'
-import { add, cast, concat, conv, cropTo, gather, gemm, instanceNormalization, layerNormalization, mul, multiHeadAttention, quickGelu, reshape, reshapeTo, shapeOf, upsampleNearest2 } from './graph/ops.ts'
+import {
+  add,
+  cast,
+  concat,
+  conv,
+  cropTo,
+  gather,
+  gemm,
+  instanceNormalization,
+  layerNormalization,
+  mul,
+  multiHeadAttention,
+  quickGelu,
+  reshape,
+  reshapeTo,
+  shapeOf,
+  upsampleNearest2,
+} from './graph/ops.ts'
 import type { Weights } from './graph/weights.ts'
 
 // The layers of torch.nn that the networks are made of. Only this file touches weights.
@@ -27,7 +44,13 @@ export function linear(w: Weights, x: Value, out: number, { bias = true, isConv 
   return gemm(x, matrix, bias ? weight(x.graph, w, 'bias', [out]) : undefined, { transB: true, name: w.path })
 }
 
-export type ConvOptions = { out: number; kernel: 1 | 3; stride?: 1 | 2; bias?: boolean; pads?: readonly [number, number, number, number] }
+export type ConvOptions = {
+  out: number
+  kernel: 1 | 3
+  stride?: 1 | 2
+  bias?: boolean
+  pads?: readonly [number, number, number, number]
+}
 
 /** nn.Conv2d: x [n, in, h, w] -> [n, out, h/stride, w/stride], zeros around it (`pads`: top, left, bottom, right). */
 export function conv2d(w: Weights, x: Value, { out, kernel, stride = 1, bias = true, pads }: ConvOptions): Value {

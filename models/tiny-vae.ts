@@ -61,7 +61,10 @@ export function buildTinyVaeEncoder(w: Weights, config: TinyVaeConfig, options: 
   x = mul(add(x, constant(graph, [], [1])), constant(graph, [], [0.5])) // it was trained on 0…1
   config.numEncoderBlocks.forEach((blocks, level) => {
     const out = config.encoderBlockOutChannels[level]
-    x = level === 0 ? conv2d(next(), x, { out, kernel: 3 }) : conv2d(next(), x, { out, kernel: 3, stride: 2, bias: false })
+    x =
+      level === 0
+        ? conv2d(next(), x, { out, kernel: 3 })
+        : conv2d(next(), x, { out, kernel: 3, stride: 2, bias: false })
     for (let i = 0; i < blocks; i++) x = tinyBlock(next(), x, out)
   })
   x = conv2d(next(), x, { out: config.latentChannels, kernel: 3 })

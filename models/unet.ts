@@ -56,14 +56,20 @@ export function unetConfigFrom(json: ConfigJson): UnetConfig {
   const upTypes = config.strings('up_block_types')
   const known = ['CrossAttnDownBlock2D', 'DownBlock2D']
   const mirrored = types.map((type) => type.replace('Down', 'Up')).reverse()
-  if (types.length !== levels || !types.every((type) => known.includes(type))) throw config.unsupported('down_block_types', known.join(' or '))
+  if (types.length !== levels || !types.every((type) => known.includes(type)))
+    throw config.unsupported('down_block_types', known.join(' or '))
   if (mirrored.join() !== upTypes.join()) throw config.unsupported('up_block_types', mirrored.join(', '))
 
   // `num_attention_heads` came later and wins where it is set.
-  const heads = config.perLevel(config.has('num_attention_heads') ? 'num_attention_heads' : 'attention_head_dim', levels, 8)
+  const heads = config.perLevel(
+    config.has('num_attention_heads') ? 'num_attention_heads' : 'attention_head_dim',
+    levels,
+    8,
+  )
   const depths = config.perLevel('transformer_layers_per_block', levels, 1)
   // A null middle block (small distilled nets) differs from an absent field, which means the usual one.
-  const mid = json.mid_block_type === null ? 'none' : config.oneOf('mid_block_type', middleTypes, 'UNetMidBlock2DCrossAttn')
+  const mid =
+    json.mid_block_type === null ? 'none' : config.oneOf('mid_block_type', middleTypes, 'UNetMidBlock2DCrossAttn')
   const isSdxl = config.oneOf('addition_embed_type', ['none', 'text_time'] as const, 'none') === 'text_time'
   return {
     inChannels: config.number('in_channels', 4),
@@ -78,7 +84,12 @@ export function unetConfigFrom(json: ConfigJson): UnetConfig {
     normNumGroups: config.number('norm_num_groups', 32),
     normEps: config.number('norm_eps', 1e-5),
     ...(isSdxl
-      ? { addition: { timeEmbedDim: config.number('addition_time_embed_dim'), inputDim: config.number('projection_class_embeddings_input_dim') } }
+      ? {
+          addition: {
+            timeEmbedDim: config.number('addition_time_embed_dim'),
+            inputDim: config.number('projection_class_embeddings_input_dim'),
+          },
+        }
       : {}),
   }
 }
@@ -157,7 +168,8 @@ export function buildUnet(w: Weights, config: UnetConfig, options: GraphOptions)
     const mid = w.at('mid_block')
     const channels = blockOutChannels[levels - 1]
     x = resnet(mid.at('resnets', 0), x, channels)
-    if (config.midTransformerLayers > 0) x = transform(mid.at('attentions', 0), x, levels - 1, config.midTransformerLayers)
+    if (config.midTransformerLayers > 0)
+      x = transform(mid.at('attentions', 0), x, levels - 1, config.midTransformerLayers)
     x = resnet(mid.at('resnets', 1), x, channels)
   }
 

@@ -30,8 +30,14 @@ export function vaeConfigFrom(json: ConfigJson): VaeConfig {
   const config = readConfig('VAE', json)
   config.require('act_fn', 'silu')
   const blockOutChannels = config.numbers('block_out_channels')
-  for (const [field, type] of [['down_block_types', 'DownEncoderBlock2D'], ['up_block_types', 'UpDecoderBlock2D']] as const) {
-    const types = config.strings(field, blockOutChannels.map(() => type))
+  for (const [field, type] of [
+    ['down_block_types', 'DownEncoderBlock2D'],
+    ['up_block_types', 'UpDecoderBlock2D'],
+  ] as const) {
+    const types = config.strings(
+      field,
+      blockOutChannels.map(() => type),
+    )
     if (types.some((item) => item !== type)) throw config.unsupported(field, type)
   }
   return {

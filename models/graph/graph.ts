@@ -5,7 +5,12 @@ export type Dim = number | string | null
 export type ElementType = 'f32' | 'f16' | 'i64' | 'i32' | 'bool'
 
 /** One tensor that flows through a graph. Values are made by `Graph` and the functions of `ops.ts` only. */
-export type Value = { readonly graph: Graph; readonly name: string; readonly type: ElementType; readonly shape: readonly Dim[] }
+export type Value = {
+  readonly graph: Graph
+  readonly name: string
+  readonly type: ElementType
+  readonly shape: readonly Dim[]
+}
 
 export type Attribute = number | string | readonly number[] | { float: number }
 
@@ -22,8 +27,7 @@ export type Node = {
 
 /** A constant of the graph: small ones carry their bytes, weights say where they lie. */
 export type Initializer = { name: string; type: ElementType; dims: readonly number[] } & (
-  | { bytes: Uint8Array }
-  | { file: string; offset: number; length: number }
+  { bytes: Uint8Array } | { file: string; offset: number; length: number }
 )
 
 export type Dialect = 'cpu' | 'webgpu'
@@ -105,7 +109,11 @@ export class Graph {
     op: string,
     inputs: readonly (Value | undefined)[],
     result: { type: ElementType; shape: readonly Dim[] },
-    { domain = '', attributes = {}, name = op }: { domain?: string; attributes?: Record<string, Attribute>; name?: string } = {},
+    {
+      domain = '',
+      attributes = {},
+      name = op,
+    }: { domain?: string; attributes?: Record<string, Attribute>; name?: string } = {},
   ): Value {
     const value = this.value(this.unique(name), result.type, result.shape)
     const names = inputs.map((input) => input?.name ?? '')

@@ -14,7 +14,8 @@ function broadcast(a: readonly Dim[], b: readonly Dim[]): Dim[] {
     const right = i < rank - b.length ? 1 : b[i - rank + b.length]
     if (left === 1) return right
     if (right === 1 || left === right) return left
-    if (typeof left === 'number' && typeof right === 'number') throw new Error(`sizes ${left} and ${right} do not broadcast`)
+    if (typeof left === 'number' && typeof right === 'number')
+      throw new Error(`sizes ${left} and ${right} do not broadcast`)
     return typeof left === 'number' ? left : right
   })
 }
@@ -52,19 +53,29 @@ const onnxTypes: Record<ElementType, number> = { f32: 1, i32: 6, i64: 7, bool: 9
 
 /** `x` itself when it has the type already. */
 export function cast(x: Value, type: ElementType): Value {
-  return x.type === type ? x : x.graph.node('Cast', [x], { type, shape: x.shape }, { attributes: { to: onnxTypes[type] } })
+  return x.type === type
+    ? x
+    : x.graph.node('Cast', [x], { type, shape: x.shape }, { attributes: { to: onnxTypes[type] } })
 }
 
 /** a [m, k] · b [k, n] + c, with b stored as [n, k] when `transB`. */
 export function gemm(a: Value, b: Value, c: Value | undefined, { transB = false, name = 'Gemm' } = {}): Value {
   const n = b.shape[transB ? 0 : 1]
   expectShape(name, a, [null, b.shape[transB ? 1 : 0]])
-  return a.graph.node('Gemm', [a, b, c], { type: a.type, shape: [a.shape[0], n] }, { name, attributes: transB ? { transB: 1 } : {} })
+  return a.graph.node(
+    'Gemm',
+    [a, b, c],
+    { type: a.type, shape: [a.shape[0], n] },
+    { name, attributes: transB ? { transB: 1 } : {} },
+  )
 }
 
 export function matMul(a: Value, b: Value): Value {
   const batch = broadcast(a.shape.slice(0, -2), b.shape.slice(0, -2))
-  return a.graph.node('MatMul', [a, b], { type: a.type, shape: [...batch, a.shape.at(-2) ?? null, b.shape.at(-1) ?? null] })
+  return a.graph.node('MatMul', [a, b], {
+    type: a.type,
+    shape: [...batch, a.shape.at(-2) ?? null, b.shape.at(-1) ?? null],
+  })
 }
 
 export type ConvShape = {
@@ -75,16 +86,27 @@ export type ConvShape = {
 }
 
 /** x [n, c, h, w], weight [out, c, k, k], bias [out] -> [n, out, h', w']. */
-export function conv(x: Value, weight: Value, bias: Value | undefined, { kernel, stride, pads }: ConvShape, name = 'Conv'): Value {
+export function conv(
+  x: Value,
+  weight: Value,
+  bias: Value | undefined,
+  { kernel, stride, pads }: ConvShape,
+  name = 'Conv',
+): Value {
   const size = (dim: Dim, before: number, after: number): Dim => {
     if (typeof dim === 'number') return Math.floor((dim + before + after - kernel) / stride) + 1
     return stride === 1 && before + after === kernel - 1 ? dim : null
   }
   const shape = [x.shape[0], weight.shape[0], size(x.shape[2], pads[0], pads[2]), size(x.shape[3], pads[1], pads[3])]
-  return x.graph.node('Conv', [x, weight, bias], { type: x.type, shape }, {
-    name,
-    attributes: { kernel_shape: [kernel, kernel], strides: [stride, stride], pads },
-  })
+  return x.graph.node(
+    'Conv',
+    [x, weight, bias],
+    { type: x.type, shape },
+    {
+      name,
+      attributes: { kernel_shape: [kernel, kernel], strides: [stride, stride], pads },
+    },
+  )
 }
 
 /** Mean 0 and variance 1 over everything but the first two axes, then · scale + bias per channel. */
@@ -94,7 +116,10 @@ export function instanceNormalization(x: Value, scale: Value, bias: Value, epsil
 
 /** Over the last axis. */
 export function layerNormalization(x: Value, scale: Value, bias: Value, epsilon: number, name?: string): Value {
-  return x.graph.node('LayerNormalization', [x, scale, bias], x, { name, attributes: { axis: -1, epsilon: { float: epsilon } } })
+  return x.graph.node('LayerNormalization', [x, scale, bias], x, {
+    name,
+    attributes: { axis: -1, epsilon: { float: epsilon } },
+  })
 }
 
 /** softmax(q·kᵀ/√d + bias)·v per head; q [n, t, c], k and v [n, s, c], bias [n or 1, heads or 1, t, s] -> [n, t, c]. */
@@ -122,7 +147,10 @@ export function reshape(x: Value, to: readonly number[]): Value {
     const kept = new Set(to.flatMap((other, j) => (other === 0 ? [j] : [])))
     const others = x.shape.filter((_, j) => !kept.has(j))
     if (!others.every((size) => typeof size === 'number')) return null
-    return others.reduce((product, size) => product * size, 1) / to.reduce((product, size) => (size > 0 ? product * size : product), 1)
+    return (
+      others.reduce((product, size) => product * size, 1) /
+      to.reduce((product, size) => (size > 0 ? product * size : product), 1)
+    )
   })
   return x.graph.node('Reshape', [x, x.graph.constant('i64', [to.length], to)], { type: x.type, shape })
 }
@@ -133,7 +161,12 @@ export function reshapeTo(x: Value, to: Value, shape: readonly Dim[]): Value {
 }
 
 export function transpose(x: Value, perm: readonly number[]): Value {
-  return x.graph.node('Transpose', [x], { type: x.type, shape: perm.map((axis) => x.shape[axis]) }, { attributes: { perm } })
+  return x.graph.node(
+    'Transpose',
+    [x],
+    { type: x.type, shape: perm.map((axis) => x.shape[axis]) },
+    { attributes: { perm } },
+  )
 }
 
 /** Sizes of axes start … end − 1 as an i64 vector. */
@@ -145,7 +178,10 @@ export function shapeOf(x: Value, start = 0, end = x.shape.length): Value {
 export function cropTo(x: Value, ends: Value, dims: readonly [Dim, Dim]): Value {
   const vector = (numbers: number[]) => x.graph.constant('i64', [2], numbers)
   const shape = [...x.shape.slice(0, -2), ...dims]
-  return x.graph.node('Slice', [x, vector([0, 0]), ends, vector([-2, -1].map((axis) => axis + x.shape.length))], { type: x.type, shape })
+  return x.graph.node('Slice', [x, vector([0, 0]), ends, vector([-2, -1].map((axis) => axis + x.shape.length))], {
+    type: x.type,
+    shape,
+  })
 }
 
 /** Elements start … end − 1 of one axis. */
@@ -160,9 +196,14 @@ export function upsampleNearest2(x: Value): Value {
   const double = (dim: Dim): Dim => (typeof dim === 'number' ? 2 * dim : null)
   const shape = [x.shape[0], x.shape[1], double(x.shape[2]), double(x.shape[3])]
   const scales = x.graph.constant('f32', [4], [1, 1, 2, 2])
-  return x.graph.node('Resize', [x, undefined, scales], { type: x.type, shape }, {
-    attributes: { mode: 'nearest', coordinate_transformation_mode: 'asymmetric', nearest_mode: 'floor' },
-  })
+  return x.graph.node(
+    'Resize',
+    [x, undefined, scales],
+    { type: x.type, shape },
+    {
+      attributes: { mode: 'nearest', coordinate_transformation_mode: 'asymmetric', nearest_mode: 'floor' },
+    },
+  )
 }
 
 /** Rows of `table` [rows, d] by `ids` [...] -> [..., d]. */

@@ -1,0 +1,195 @@
+// Where the time of one network goes, over random weights of full size:
+//   npx tsx scripts/profile-network.ts sd15-unet --height 64 --width 64 --folder /tmp/vignette-profile [--storage fp16] [--batch 1]
+// Prints seconds to load, resident memory, CPU seconds per evaluation, and CPU time by operator from ONNX Runtime's profile.
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { closeSync, openSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { InferenceSession, Tensor } from 'onnxruntime-node'
+import type { Part } from '../models/build.ts'
+import { buildNetworks, requiredTensors } from '../models/build.ts'
+import { floatToHalf } from '../models/checkpoint/dtypes.ts'
+import { clipL, openClipBigG, openClipH } from '../models/clip.ts'
+import type { StoredTensor } from '../models/graph/weights.ts'
+import { taesd } from '../models/tiny-vae.ts'
+import { sd15Unet, sd2Unet, sdxlUnet } from '../models/unet.ts'
+import { sdVae } from '../models/vae.ts'
+
+type Bare = Part extends infer P ? (P extends { tensors: unknown } ? Omit<P, 'tensors'> : never) : never
+
+/** What can be profiled: a part, and which of its networks. */
+const networks: Record<string, { part: Bare; network: string }> = {
+  'sd15-unet': { part: { part: 'unet', config: sd15Unet }, network: 'unet' },
+  'sd2-unet': { part: { part: 'unet', config: sd2Unet }, network: 'unet' },
+  'sdxl-unet': { part: { part: 'unet', config: sdxlUnet }, network: 'unet' },
+  'vae-decoder': { part: { part: 'vae', config: sdVae }, network: 'vae_decoder' },
+  'vae-encoder': { part: { part: 'vae', config: sdVae }, network: 'vae_encoder' },
+  'taesd-decoder': { part: { part: 'tiny_vae', config: taesd }, network: 'tiny_vae_decoder' },
+  'clip-l': { part: { part: 'text_encoder', config: clipL }, network: 'text_encoder' },
+  'openclip-h': { part: { part: 'text_encoder', config: openClipH }, network: 'text_encoder' },
+  'openclip-bigg': { part: { part: 'text_encoder', config: openClipBigG }, network: 'text_encoder' },
+}
+
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    folder: { type: 'string', default: '/tmp/vignette-profile' },
+    storage: { type: 'string', default: 'fp32' },
+    height: { type: 'string', default: '64' },
+    width: { type: 'string', default: '64' },
+    batch: { type: 'string', default: '1' },
+    threads: { type: 'string', default: '1' },
+    runs: { type: 'string', default: '2' },
+    arena: { type: 'string', default: 'on' },
+    profile: { type: 'boolean', default: false },
+  },
+})
+const chosen = networks[positionals[0]]
+if (!chosen) {
+  console.error(`Name a network: ${Object.keys(networks).join(', ')}`)
+  process.exit(1)
+}
+
+/** Random weights that keep activations near unit size, written once per part and storage. */
+function writeWeights(part: Bare, folder: string, storage: string): Map<string, StoredTensor> {
+  const half = storage === 'fp16'
+  const file = `${part.part}-${positionals[0].split('-')[0]}.${storage}.bin`
+  const table = new Map<string, StoredTensor>()
+  let offset = 0
+  for (const [name, shape] of requiredTensors(part.part, part.config)) {
+    const length = shape.reduce((product, size) => product * size, half ? 2 : 4)
+    table.set(name, { file, offset, length, dtype: half ? 'F16' : 'F32', shape })
+    offset = Math.ceil((offset + length) / 4096) * 4096
+  }
+  const path = join(folder, file)
+  if (existsSync(path) && statSync(path).size >= offset - 4096) return table
+
+  const size = 1 << 20
+  const normals = Float32Array.from(
+    { length: size },
+    () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random()),
+  )
+  const handle = openSync(path, 'w')
+  for (const [name, tensor] of table) {
+    const fan = tensor.shape.slice(1).reduce((product, n) => product * n, 1)
+    const isNorm = tensor.shape.length === 1 && name.endsWith('weight')
+    const scale = tensor.shape.length === 1 ? 0.02 : name.includes('embedding') ? 0.02 : 1 / Math.sqrt(fan)
+    const floats = normals.map((value) => (isNorm ? 1 : 0) + value * scale)
+    const bytes = new Uint8Array(half ? Uint16Array.from(floats, floatToHalf).buffer : floats.buffer)
+    for (let at = 0; at < tensor.length; at += bytes.length) {
+      writeSync(handle, bytes, 0, Math.min(bytes.length, tensor.length - at), tensor.offset + at)
+    }
+  }
+  closeSync(handle)
+  return table
+}
+
+function random(shape: number[]): Tensor {
+  const size = shape.reduce((product, dim) => product * dim, 1)
+  return new Tensor(
+    'float32',
+    Float32Array.from({ length: size }, () => 2 * Math.random() - 1),
+    shape,
+  )
+}
+
+function feedsOf(part: Bare, network: string): Record<string, Tensor> {
+  const [n, h, w] = [options.batch, options.height, options.width].map(Number)
+  if (part.part === 'unet') {
+    const feeds: Record<string, Tensor> = {
+      sample: random([n, part.config.inChannels, h, w]),
+      timestep: new Tensor('float32', new Float32Array(n).fill(500), [n]),
+      encoder_hidden_states: random([n, 77, part.config.crossAttentionDim]),
+    }
+    if (part.config.addition) Object.assign(feeds, { text_embeds: random([n, 1280]), time_ids: random([n, 6]) })
+    return feeds
+  }
+  if (part.part === 'vae' || part.part === 'tiny_vae') {
+    return network.endsWith('encoder')
+      ? { sample: random([n, 3, 8 * h, 8 * w]) }
+      : { latent_sample: random([n, 4, h, w]) }
+  }
+  return {
+    input_ids: new Tensor(
+      'int64',
+      BigInt64Array.from({ length: n * 77 }, (_, i) => BigInt(i * 7)),
+      [n, 77],
+    ),
+    eos_index: new Tensor('int64', new BigInt64Array(n).fill(10n), [n]),
+  }
+}
+
+const cpuSeconds = () => {
+  const { user, system } = process.cpuUsage()
+  return (user + system) / 1e6
+}
+/** Resident and peak memory of this process in MB, from Linux's own books. */
+function memory(): string {
+  const status = readFileSync('/proc/self/status', 'utf8')
+  const read = (field: string) => Math.round(Number(new RegExp(`${field}:\\s+(\\d+)`).exec(status)?.[1]) / 1024)
+  return `resident ${read('VmRSS')} MB (anonymous ${read('RssAnon')}, mapped ${read('RssFile')}), peak ${read('VmHWM')} MB`
+}
+
+/** CPU time by operator; with one thread, time in a kernel is CPU time. */
+function printProfile(path: string): void {
+  const events = JSON.parse(readFileSync(path, 'utf8')) as {
+    cat: string
+    name: string
+    dur: number
+    args?: { op_name?: string }
+  }[]
+  const kernels = events.filter((event) => event.cat === 'Node' && event.name.endsWith('_kernel_time'))
+  const total = kernels.reduce((sum, event) => sum + event.dur, 0)
+  const byOp = new Map<string, { us: number; count: number }>()
+  for (const event of kernels) {
+    const entry = byOp.get(event.args?.op_name ?? '?') ?? { us: 0, count: 0 }
+    byOp.set(event.args?.op_name ?? '?', { us: entry.us + event.dur, count: entry.count + 1 })
+  }
+  for (const [op, { us, count }] of [...byOp].sort((a, b) => b[1].us - a[1].us).slice(0, 16)) {
+    console.log(
+      `${op.padEnd(28)} ${(us / 1e3).toFixed(0).padStart(8)} ms  ${((100 * us) / total).toFixed(1).padStart(5)} %  ${count} calls`,
+    )
+  }
+  for (const event of kernels.sort((a, b) => b.dur - a.dur).slice(0, 12)) {
+    console.log(`  ${(event.dur / 1e3).toFixed(0).padStart(6)} ms  ${event.name}`)
+  }
+}
+
+mkdirSync(options.folder, { recursive: true })
+const tensors = writeWeights(chosen.part, options.folder, options.storage)
+const built = buildNetworks([{ ...chosen.part, tensors } as Part], { dialect: 'cpu' }).find(
+  ({ name }) => name === chosen.network,
+)!
+const graphPath = join(options.folder, `${positionals[0]}.${options.storage}.onnx`)
+writeFileSync(graphPath, built.onnx)
+
+const before = [performance.now(), cpuSeconds()]
+const session = await InferenceSession.create(graphPath, {
+  graphOptimizationLevel: 'all',
+  intraOpNumThreads: Number(options.threads),
+  interOpNumThreads: 1,
+  enableCpuMemArena: options.arena === 'on',
+  enableMemPattern: options.arena === 'on',
+  enableProfiling: options.profile,
+  profileFilePrefix: join(options.folder, 'profile'),
+  extra: { session: { intra_op: { allow_spinning: '0' } } },
+} as InferenceSession.SessionOptions)
+console.log(
+  `load: ${((performance.now() - before[0]) / 1e3).toFixed(1)} s, ${(cpuSeconds() - before[1]).toFixed(1)} CPU-s; ${memory()}`,
+)
+
+for (let run = 0; run < Number(options.runs); run++) {
+  const start = [performance.now(), cpuSeconds()]
+  const outputs = await session.run(feedsOf(chosen.part, chosen.network))
+  const finite = Object.values(outputs).every((tensor) => (tensor.data as Float32Array).every(Number.isFinite))
+  console.log(
+    `run ${run}: ${((performance.now() - start[0]) / 1e3).toFixed(2)} s, ${(cpuSeconds() - start[1]).toFixed(2)} CPU-s; ${memory()}${finite ? '' : '; NOT FINITE'}`,
+  )
+}
+if (options.profile) {
+  session.endProfiling()
+  const { readdirSync } = await import('node:fs')
+  const files = readdirSync(options.folder).filter((file) => file.startsWith('profile'))
+  printProfile(join(options.folder, files.sort().at(-1)!))
+  for (const file of files) rmSync(join(options.folder, file))
+}
