@@ -359,10 +359,17 @@ class Decoder(nn.Module):
         self.conv_out = nn.Conv2d(ch[-1], 3, 3, padding=1)
 
     def forward(self, z):
-        z = self.mid_block(self.conv_in(z))
-        for block in self.up_blocks:
-            z = block(z)
-        return self.conv_out(F.silu(self.conv_norm_out(z)))
+        return self.finish(self.stages(z)[-1])
+
+    def stages(self, z, depth: int | None = None) -> list[torch.Tensor]:
+        """The middle's output and that of the first `depth` up blocks: training supervises every one of them."""
+        out = [self.mid_block(self.conv_in(z))]
+        for block in self.up_blocks[:depth]:
+            out.append(block(out[-1]))
+        return out
+
+    def finish(self, h):
+        return self.conv_out(F.silu(self.conv_norm_out(h)))
 
 
 class Vae(nn.Module):

@@ -43,9 +43,9 @@ class Pool:
         self.capacity = json.loads((self.folder / "pool.json").read_text())["capacity"]
         self.images = np.memmap(self.folder / "images.u8", np.uint8, "r", shape=(self.capacity, SIZE, SIZE, 3))
 
-    def records(self) -> list[dict]:
-        lines = (self.folder / "scenes.jsonl").read_text().split("\n")
-        return [json.loads(line) for line in lines[:-1]]
+    def records(self, start: int = 0, end: int | None = None) -> list[dict]:
+        lines = (self.folder / "scenes.jsonl").read_text().split("\n")[:-1]  # after the last newline: nothing, or half a line
+        return [json.loads(line) for line in lines[start:end]]
 
     def __len__(self) -> int:
         with open(self.folder / "scenes.jsonl", "rb") as f:

@@ -42,16 +42,21 @@ class Latents:
         counts = [int((p.folder / "latents.count").read_text()) for p in self.pools]
         if self.latents and counts == self.counts:
             return
-        self.counts, self.latents, self.text, self.mask = counts, [], [], []
-        for pool, n in zip(self.pools, counts):
+        old = self.counts if self.latents else [0] * len(counts)
+        self.counts, self.latents = counts, []
+        for k, (pool, n) in enumerate(zip(self.pools, counts)):
             lat = np.memmap(pool.folder / "latents.f16", np.float16, "r", shape=(pool.capacity, UNetConfig().in_channels, 16, 16))
-            records = pool.records()[:n]
             self.latents.append(lat[:n])
-            self.text.append(np.array([[self._ids(c) for c in r["captions"]] for r in records], np.int16))
-            self.mask.append(np.array([[c == "1" for c in r["mask"]] for r in records], bool).reshape(-1, 16, 16))
-        self.share = np.array([len(x) for x in self.latents], float)
-        self.share /= self.share.sum()
-        print(f"{sum(map(len, self.latents))} scenes, {len(self.seen)} different tokens", flush=True)
+            fresh = pool.records(old[k], n)
+            text = np.array([[self._ids(c) for c in r["captions"]] for r in fresh], np.int16)
+            mask = np.array([[c == "1" for c in r["mask"]] for r in fresh], bool).reshape(-1, 16, 16)
+            if old[k]:
+                self.text[k], self.mask[k] = np.concatenate([self.text[k], text]), np.concatenate([self.mask[k], mask])
+            else:
+                self.text.append(text)
+                self.mask.append(mask)
+        self.share = np.array(counts, float) / sum(counts)
+        print(f"{sum(counts)} scenes, {len(self.seen)} different tokens", flush=True)
 
     def _ids(self, text: str) -> list[int]:
         ids = self.tokenizer.padded(text)
