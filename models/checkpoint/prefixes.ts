@@ -54,6 +54,7 @@ function strip(
     if (votes(name, prefix)) group.count++
     if (keep(name, prefix)) group.members.push([name, { ...tensor, origin }])
   }
-  const ascending = [...groups.values()].sort((a, b) => a.count - b.count)
+  // The last entry of a name counts. Equal votes: the more usual prefix, which is listed first, comes last.
+  const ascending = [...groups.values()].reverse().sort((a, b) => a.count - b.count)
   return new Map(ascending.flatMap((group) => group.members))
 }
