@@ -1,0 +1,128 @@
+import { fileURLToPath } from 'node:url'
+import type { ModelManifest, NetworkName } from '../../models/manifest.ts'
+import type { FloatTensor, IdTensor } from '../pipeline/tensor.ts'
+import type { Provider } from '../engine/networks.ts'
+
+// One measurement in a process of its own, started by bench.ts: reads its settings from the command line, prints JSON.
+
+export const measurements = [
+  'text_encoder',
+  'text_encoder_2',
+  'unet',
+  'vae_encoder',
+  'vae_decoder',
+  'picture',
+] as const satisfies (NetworkName | 'picture')[]
+export type Measurement = (typeof measurements)[number]
+
+export type Settings = {
+  measurement: Measurement
+  folder: string
+  side: number
+  runs: number
+  threads?: number
+  provider: Provider
+}
+
+export type Measured = {
+  /** First run less a usual one: reading, packing and optimising. */
+  loadS: number
+  /** Median of the timed runs: seconds on the clock, and seconds of all cores of this process. */
+  wallS: number
+  cpuS: number
+  /** Largest resident set, weights mapped from the file included. */
+  peakBytes: number
+}
+
+async function measure({ measurement, folder, side, runs, threads, provider }: Settings): Promise<Measured> {
+  const action =
+    measurement === 'picture'
+      ? await picture(folder, side, threads, provider)
+      : await network(measurement, folder, side, threads, provider)
+  const first = await timed(action)
+  const timings = []
+  // A whole picture is long and steady: its first run is its only one.
+  for (let i = 0; i < (measurement === 'picture' ? 0 : runs); i++) timings.push(await timed(action))
+  const wallS = median(timings.map(({ wall }) => wall)) ?? first.wall
+  const cpuS = median(timings.map(({ cpu }) => cpu)) ?? first.cpu
+  return { loadS: Math.max(0, first.wall - wallS), wallS, cpuS, peakBytes: process.resourceUsage().maxRSS * 1024 }
+}
+
+async function network(
+  name: NetworkName,
+  folder: string,
+  side: number,
+  threads: number | undefined,
+  provider: Provider,
+) {
+  const { openNetworks } = await import('../engine/networks.ts')
+  const networks = openNetworks(folder, { threads, provider })
+  const inputs = inputsOf(name, networks.manifest, side)
+  return () => networks.run(name, inputs)
+}
+
+/** Everything from prompt to PNG with the model's default steps, guidance on: what a person waits for. */
+async function picture(folder: string, side: number, threads: number | undefined, provider: Provider) {
+  const { openNetworks } = await import('../engine/networks.ts')
+  const { runJob } = await import('../engine/job.ts')
+  const { checkRequest, fillDefaults } = await import('../engine/request.ts')
+  const networks = openNetworks(folder, { threads, provider })
+  const request = fillDefaults(
+    checkRequest({ prompt: 'a red barn at dusk', width: side, height: side, seed: 7 }),
+    networks.manifest,
+  )
+  return async () => {
+    const device = { provider, name: provider, reason: 'bench' }
+    for await (const event of runJob({ id: 'bench', modelFolder: folder, request }, networks, device)) void event
+  }
+}
+
+/** Inputs of the right shapes (models/manifest.ts); the numbers do not matter for the time. */
+function inputsOf(name: NetworkName, manifest: ModelManifest, side: number): Record<string, FloatTensor | IdTensor> {
+  const { channels, spatialFactor } = manifest.latents
+  const latent = [1, channels, side / spatialFactor, side / spatialFactor]
+  const width = manifest.textEncoders.reduce((sum, encoder) => sum + encoder.width, 0)
+  switch (name) {
+    case 'text_encoder':
+    case 'text_encoder_2':
+      return {
+        input_ids: { data: BigInt64Array.from({ length: 77 }, (_, i) => BigInt(i)), shape: [1, 77] },
+        eos_index: { data: BigInt64Array.of(76n), shape: [1] },
+      }
+    case 'unet':
+      return {
+        sample: noise(latent),
+        timestep: { data: Float32Array.of(500), shape: [1] },
+        encoder_hidden_states: noise([1, 77, width]),
+        ...(manifest.family === 'sdxl' ? { text_embeds: noise([1, 1280]), time_ids: noise([1, 6]) } : {}),
+      }
+    case 'vae_encoder':
+    case 'tiny_vae_encoder':
+      return { sample: noise([1, 3, side, side]) }
+    default:
+      return { latent_sample: noise(latent) }
+  }
+}
+
+function noise(shape: number[]): FloatTensor {
+  const size = shape.reduce((product, dim) => product * dim, 1)
+  return { data: Float32Array.from({ length: size }, (_, i) => Math.sin(i * 12.9898)), shape }
+}
+
+async function timed(action: () => Promise<unknown>): Promise<{ wall: number; cpu: number }> {
+  const before = process.cpuUsage()
+  const startedAt = performance.now()
+  await action()
+  const wall = (performance.now() - startedAt) / 1000
+  const { user, system } = process.cpuUsage(before)
+  return { wall, cpu: (user + system) / 1e6 }
+}
+
+function median(values: number[]): number | undefined {
+  const sorted = [...values].sort((a, b) => a - b)
+  return sorted[Math.floor(sorted.length / 2)]
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  process.stdout.write(JSON.stringify(await measure(JSON.parse(process.argv[2]) as Settings)))
+}
