@@ -3,7 +3,7 @@
 Text, guidance, schedulers, noise from torch generators, image-to-image, inpainting with a plain 4-channel network, SDXL.
 Run: python test/golden/pipeline.py
 """
-import base64, gzip, json, tempfile
+import base64, gzip, json
 from pathlib import Path
 
 import diffusers
@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, UNet2DConditionModel
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from clip_tokenizer import clip_tokenizer
 from hashed import fill, hashed
 
 torch.set_grad_enabled(False)
@@ -31,17 +32,6 @@ def packed(image):
 
 def plain(config):
     return {k: v for k, v in json.loads(json.dumps(dict(config), default=str)).items() if not k.startswith("_")}
-
-
-def clip_tokenizer(**options):
-    merges = gzip.open(here / "../../models/tokenizer/clip-merges.txt.gz", "rt", encoding="utf-8").read().splitlines()
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    symbols = [chr(b) for b in printable] + [chr(256 + n) for n in range(256 - len(printable))]
-    vocab = symbols + [s + "</w>" for s in symbols] + [m.replace(" ", "") for m in merges] + ["<|startoftext|>", "<|endoftext|>"]
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "vocab.json").write_text(json.dumps({s: i for i, s in enumerate(vocab)}))
-        (Path(folder) / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
-        return CLIPTokenizer.from_pretrained(folder, model_max_length=77, **options)
 
 
 def text_encoder(cls, **config):
@@ -110,7 +100,7 @@ def make(model, parts, sampler, schedule, prediction, seed, pipeline=None, zero_
     print(model, sampler, schedule, prediction, pipeline, f"mean {image.mean():.0f} std {image.std():.0f} at the ends {edge:.3f}")
 
 
-tokenizer = clip_tokenizer()
+tokenizer = clip_tokenizer(model_max_length=77)
 encoder, encoder_config = text_encoder(CLIPTextModel, hidden_size=24, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4, hidden_act="quick_gelu")
 sd_unet = unet(cross_attention_dim=24)
 sd = {"vae": vae, "text_encoder": encoder, "tokenizer": tokenizer, "unet": sd_unet}
@@ -133,7 +123,7 @@ second, second_config = text_encoder(CLIPTextModelWithProjection, hidden_size=32
                                      num_attention_heads=4, hidden_act="gelu", projection_dim=20)
 xl_unet = unet(cross_attention_dim=56, use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=8,
                projection_class_embeddings_input_dim=20 + 6 * 8)
-xl = {"vae": vae, "text_encoder": encoder, "text_encoder_2": second, "tokenizer": tokenizer, "tokenizer_2": clip_tokenizer(pad_token="!"),
+xl = {"vae": vae, "text_encoder": encoder, "text_encoder_2": second, "tokenizer": tokenizer, "tokenizer_2": clip_tokenizer(model_max_length=77, pad_token="!"),
       "unet": xl_unet, "force_zeros_for_empty_prompt": True, "add_watermarker": False}
 data["models"]["xl"] = {"family": "sdxl", "unet": plain(xl_unet.config), "vae": plain(vae.config), "text_encoder": encoder_config, "text_encoder_2": second_config}
 make("xl", xl, "euler", "ddim_uniform", "epsilon", 21, **words, guidance_scale=5.0)

@@ -1,21 +1,12 @@
 """Token ids of transformers' CLIPTokenizer for some 700 strings. Run: python test/golden/tokenizer.py"""
-import gzip, json, random, tempfile
+import gzip, json, random
 from pathlib import Path
 
-from transformers import CLIPTokenizer
+from clip_tokenizer import clip_tokenizer, merges
 
 here = Path(__file__).parent
-merges = gzip.open(here / "../../models/tokenizer/clip-merges.txt.gz", "rt", encoding="utf-8").read().splitlines()
-
-printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-moved = [b for b in range(256) if b not in printable]
-symbols = [chr(b) for b in printable] + [chr(256 + n) for n in range(len(moved))]
-vocab = symbols + [s + "</w>" for s in symbols] + [m.replace(" ", "") for m in merges] + ["<|startoftext|>", "<|endoftext|>"]
-with tempfile.TemporaryDirectory() as folder:
-    (Path(folder) / "vocab.json").write_text(json.dumps({s: i for i, s in enumerate(vocab)}))
-    (Path(folder) / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
-    # Special tokens are split as ordinary text: what somebody types is never an end mark.
-    tokenizer = CLIPTokenizer.from_pretrained(folder, split_special_tokens=True)
+# Special tokens are split as ordinary text: what somebody types is never an end mark.
+tokenizer = clip_tokenizer(split_special_tokens=True)
 
 fixed = """a photo of a cat|a photo of an astronaut riding a horse on mars|Hello, World!!!|it's 2024: 3.5mm lens|café naïve
 日本 写真 🐱|masterpiece, best quality|1girl|don't|_under_score|,|*|(||   |\t\n|a\u00a0b\u2003c\u3000d|a\u0085b|a\ufeffb|a\u200bb|x\u001cy
