@@ -154,7 +154,7 @@ describe('with a start picture', () => {
 
 test('tiles give the same picture where the network is local', async () => {
   const job = smallJob({ width: 768, height: 512, steps: 1, init: { image: gradient(768, 512), strength: 0 } })
-  for (const spatialFactor of [8, 16]) {
+  for (const spatialFactor of [16]) {
     const [whole, tiled] = [gaussianNetworks({ spatialFactor }), gaussianNetworks({ spatialFactor })]
     const [expected] = images(await run(job, whole, { tileAbovePixels: 1e9 }))
     const [actual] = images(await run(job, tiled, { tileAbovePixels: 512 * 512 }))
