@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { access, constants, mkdir, stat, statfs, writeFile } from 'node:fs/promises'
+import { stat, statfs, writeFile } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { VignetteError, fromSystemError } from '../errors.ts'
 import type { PredictionType } from '../family.ts'
@@ -71,7 +71,6 @@ export async function convertCheckpoint(source: string, target: string, options:
 async function convertLocked(plan: ImportPlan, folder: string, options: ConvertOptions): Promise<ModelManifest> {
   const { signal } = options
   const jobs = planJobs(plan, options.storage ?? 'auto')
-  await checkWritable(folder, plan.label)
   const needed = jobs.reduce((sum, job) => sum + layoutOf(job).bytes, 0)
   await checkSpace(folder, plan.label, needed)
 
@@ -138,19 +137,6 @@ const exists = (path: string) =>
     () => true,
     () => false,
   )
-
-async function checkWritable(folder: string, label: string): Promise<void> {
-  const parent = dirname(folder)
-  try {
-    await mkdir(parent, { recursive: true })
-    await access(parent, constants.W_OK)
-  } catch (cause) {
-    throw new VignetteError('folder-unwritable', `"${label}" cannot be put into ${parent}: nothing can be written there.`, {
-      hint: "Choose another place, or change the folder's permissions.",
-      cause,
-    })
-  }
-}
 
 const megabytes = (bytes: number) => (bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : `${Math.ceil(bytes / 1e6)} MB`)
 /** For graphs, model.json and the file system's own bookkeeping. */

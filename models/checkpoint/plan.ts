@@ -127,7 +127,8 @@ function planPart(label: string, name: ComponentName, json: ConfigJson, tensors:
       return { part: name, config, tensors: complete(label, name, requiredTensors(name, config), tensors) }
     }
     default: {
-      const config = clipConfigFrom(json)
+      // SDXL's second tower always projects, whether or not its configuration names the class that does.
+      const config = clipConfigFrom(name === 'text_encoder_2' ? { ...json, architectures: ['CLIPTextModelWithProjection'] } : json)
       return { part: name, config, tensors: complete(label, name, requiredTensors(name, config), tensors) }
     }
   }

@@ -17,7 +17,7 @@ export type InstallOptions = {
 }
 
 /** Remembers which packed model an installed one was made from. */
-const stampName = 'packed.json'
+const stampName = 'packed.sha256'
 const pollMs = 200
 
 /**
@@ -48,8 +48,8 @@ export async function installStarter(modelsFolder: string, options: InstallOptio
 }
 
 async function isCurrent(target: string, sha256: string): Promise<boolean> {
-  const stamp = await readFile(join(target, stampName), 'utf8').catch(() => undefined)
-  if (stamp === undefined || (JSON.parse(stamp) as { sha256: string }).sha256 !== sha256) return false
+  const stamp = await readFile(join(target, stampName), 'utf8').catch(() => '')
+  if (stamp.trim() !== sha256) return false
   const needed = ['model.json', 'parts.json', 'unet.safetensors', 'vae.safetensors', 'text_encoder.safetensors']
   if (!(await Promise.all(needed.map((name) => isFile(join(target, name))))).every(Boolean)) return false
   await writeGraphs(target) // a newer Vignette may draw the same weights with better graphs
@@ -67,7 +67,7 @@ async function install(packed: string, target: string, sha256: string, { onProgr
     await unpackEmbedding(join(packed, 'text_encoder'), join(folder, 'text_encoder', 'model.safetensors'))
     await convertCheckpoint(folder, target, { name: 'Starter', replace: true, signal, onProgress: ({ fraction }) => onProgress?.(fraction) })
     // Written after the folder is in place: until then the model counts as not installed and is simply made again.
-    await writeFile(join(target, stampName), `${JSON.stringify({ sha256 })}\n`)
+    await writeFile(join(target, stampName), `${sha256}\n`)
   } finally {
     await rm(scratch, { recursive: true, force: true })
   }

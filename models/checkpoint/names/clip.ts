@@ -28,7 +28,9 @@ export function clipParts(name: string): ClipPart[] {
   const openClip = openClipTop[name]
   if (openClip) return [{ name: openClip }]
   // OpenCLIP computes pooled · P, a Linear computes pooled · Wᵀ. The matrix is square in every published model, so its
-  // orientation cannot be read off its shape: the bare name is taken at its word, as diffusers and ComfyUI do.
+  // orientation cannot be read off its shape. The bare name is taken at its word, as diffusers and ComfyUI do; a file
+  // whose writer forgot to turn it back gets a wrong pooled vector. Numbers of the official matrix would tell the two
+  // apart, but none could be had to compare with.
   if (name === 'text_projection') return [{ name: 'text_projection.weight', transpose: true }]
   if (name === 'text_projection.weight') return [{ name }]
 
