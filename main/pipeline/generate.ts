@@ -24,7 +24,7 @@ export type GenerateOptions = {
   seeds?: readonly number[]
   /** Both guidance passes in one batch of two (default), or one after the other for half the memory. */
   batchGuidance?: boolean
-  /** Pictures with more pixels than this are encoded and decoded in tiles. Default 768 × 768. */
+  /** The most pixels that are encoded or decoded in one run; larger pictures are tiled. Default 768 × 768. */
   tileAbovePixels?: number
 }
 

@@ -1,33 +1,29 @@
-import type { RgbImage } from './image.ts'
-import { imageToTensor, tensorToImage } from './image.ts'
+import { imageToTensor, tensorToImage, type RgbImage } from './image.ts'
 import { tensor, type FloatTensor } from './tensor.ts'
 import type { Networks } from './types.ts'
 
-/** Tiles of 512 pixels that share at least 128 with their neighbours, whatever the VAE's spatial factor. */
-const tilePixels = 512
-const overlapPixels = 128
-
 export type TileOptions = {
-  /** Pictures with more pixels are worked on in tiles, which bounds the memory to that of one tile. */
+  /**
+   * The most pixels one run may have, which bounds its memory; larger pictures are worked on in square tiles of about that
+   * many. Larger tiles come closer to the whole: the norms inside a VAE look at all they are given. Measured on a trained
+   * VAE with 1024 × 768 pixels, decoding in tiles against decoding whole: 38 dB with tiles of 512, 45 to 58 dB with 768.
+   */
   tileAbovePixels: number
 }
 
 /** Latents [1, c, h, w] as samplers hold them -> picture. */
 export async function decode(networks: Networks, latents: FloatTensor, options: TileOptions): Promise<RgbImage> {
-  const { scale, shift, spatialFactor } = networks.manifest.latents
-  const isTiny = !networks.has('vae_decoder')
+  const { scale, shift, spatialFactor: factor } = networks.manifest.latents
+  const isTiny = !networks.has('vae_decoder') // a tiny VAE takes latents as they are
   const network = isTiny ? 'tiny_vae_decoder' : 'vae_decoder'
-  const unscaled = isTiny
-    ? latents
-    : tensor(
-        latents.data.map((value) => value / scale + shift),
-        latents.shape,
-      )
+  const values = isTiny ? latents.data : latents.data.map((value) => value / scale + shift)
+  const input = tensor(values, latents.shape)
   const run = async (part: FloatTensor) => (await networks.run(network, { latent_sample: part }, ['sample'])).sample
   const [, , h, w] = latents.shape
-  if (h * w * spatialFactor ** 2 <= options.tileAbovePixels) return tensorToImage(await run(unscaled))
-  const tiles = { size: tilePixels / spatialFactor, overlap: overlapPixels / spatialFactor }
-  return tensorToImage(await runTiled(unscaled, run, { ...tiles, channels: 3, scale: spatialFactor }))
+  if (h * factor * w * factor <= options.tileAbovePixels) return tensorToImage(await run(input))
+  const { size, overlap } = tilePixels(options)
+  const tiling = { size: size / factor, overlap: overlap / factor, step: 1, channels: 3, scale: factor }
+  return tensorToImage(await runTiled(input, run, tiling))
 }
 
 /**
@@ -35,28 +31,22 @@ export async function decode(networks: Networks, latents: FloatTensor, options: 
  * always has the same latents.
  */
 export async function encode(networks: Networks, image: RgbImage, options: TileOptions): Promise<FloatTensor> {
-  const { scale, shift, spatialFactor, channels } = networks.manifest.latents
+  const { scale, shift, spatialFactor: factor, channels } = networks.manifest.latents
   const isTiny = !networks.has('vae_encoder')
   const network = isTiny ? 'tiny_vae_encoder' : 'vae_encoder'
   const output = isTiny ? 'latent_sample' : 'latent_mean'
   const run = async (part: FloatTensor) => (await networks.run(network, { sample: part }, [output]))[output]
   const pixels = imageToTensor(image)
-  const latents =
-    image.width * image.height <= options.tileAbovePixels
-      ? await run(pixels)
-      : await runTiled(pixels, run, {
-          size: tilePixels,
-          overlap: overlapPixels,
-          step: spatialFactor,
-          channels,
-          scale: 1 / spatialFactor,
-        })
-  return isTiny
-    ? latents
-    : tensor(
-        latents.data.map((value) => (value - shift) * scale),
-        latents.shape,
-      )
+  const isWhole = image.width * image.height <= options.tileAbovePixels
+  const tiling = { ...tilePixels(options), step: factor, channels, scale: 1 / factor }
+  const { data, shape } = isWhole ? await run(pixels) : await runTiled(pixels, run, tiling)
+  return tensor(isTiny ? data : data.map((value) => (value - shift) * scale), shape)
+}
+
+/** Side of a tile and what two neighbours share at least, in pixels; multiples of 16, so of any VAE's spatial factor. */
+function tilePixels({ tileAbovePixels }: TileOptions): { size: number; overlap: number } {
+  const size = Math.max(Math.floor(Math.sqrt(tileAbovePixels) / 64) * 64, 256)
+  return { size, overlap: size / 4 }
 }
 
 type Tiling = {
@@ -64,7 +54,7 @@ type Tiling = {
   size: number
   overlap: number
   /** Tiles start at multiples of this many input positions. */
-  step?: number
+  step: number
   channels: number
   /** Output positions per input position. */
   scale: number
@@ -77,7 +67,7 @@ type Tiling = {
 export async function runTiled(
   input: FloatTensor,
   run: (tile: FloatTensor) => Promise<FloatTensor>,
-  { size, overlap, step = 1, channels, scale }: Tiling,
+  { size, overlap, step, channels, scale }: Tiling,
 ): Promise<FloatTensor> {
   const [, , h, w] = input.shape
   const [outH, outW] = [h * scale, w * scale]

@@ -65,7 +65,7 @@ test('the padding of inner tile borders does not show, while that of the picture
       expect(tile.shape).toEqual([1, 2, 32, 32])
       return blurUp(tile)
     },
-    { size: 32, overlap: 12, channels: 2, scale: 2 },
+    { size: 32, overlap: 12, step: 1, channels: 2, scale: 2 },
   )
   expect(tiled.shape).toEqual([1, 2, 120, 180])
   expect(runs).toBe(12)
@@ -77,7 +77,7 @@ test('tiles that disagree about brightness cross over without a step', async () 
   const { data } = await runTiled(
     waves(1, 16, 200),
     async (tile) => tensor(new Float32Array(tile.data.length).fill(tiles++ % 2), tile.shape),
-    { size: 64, overlap: 16, channels: 1, scale: 1 },
+    { size: 64, overlap: 16, step: 1, channels: 1, scale: 1 },
   )
   const steps = Array.from(data.subarray(1, 200), (value, x) => Math.abs(value - data[x]))
   expect(Math.max(...steps)).toBeLessThan(0.2) // 16 positions share a difference of 1
