@@ -30,9 +30,10 @@ export type Part<P extends PartName = PartName> = {
 /**
  * `cpu`: what ONNX Runtime's CPU provider is fastest with. `webgpu`: only operators that its WebGPU provider has.
  * Both compute in float32 over F32 or F16 weights; `fp16Compute` is for GPUs with shader-f16 (inputs and outputs stay
- * float32).
+ * float32). `fusedAttention` (on for `cpu`, off for `webgpu`) never holds all attention scores; the WebGPU provider of
+ * ONNX Runtime 1.30 gets it wrong from 32 tokens on where subgroups are small, so switch it on only after comparing.
  */
-export type BuildOptions = { dialect: Dialect; fp16Compute?: boolean }
+export type BuildOptions = { dialect: Dialect; fp16Compute?: boolean; fusedAttention?: boolean }
 
 export type BuiltNetwork = { name: NetworkName; onnx: Uint8Array }
 
@@ -48,7 +49,8 @@ export function networksOf(part: PartName): NetworkName[] {
  * `<name>.onnx` in the folder the tensors' files are relative to. Takes milliseconds and no weight is read.
  */
 export function buildNetworks(parts: readonly Part[], options: BuildOptions): BuiltNetwork[] {
-  const graphOptions = { dialect: options.dialect, computeType: options.fp16Compute ? 'f16' : 'f32' } as const
+  const { dialect, fp16Compute, fusedAttention } = options
+  const graphOptions = { dialect, computeType: fp16Compute ? 'f16' : 'f32', fusedAttention } as const
   return parts
     .flatMap((part) => graphsOf(part, graphOptions))
     .map((graph) => ({ name: graph.name as NetworkName, onnx: toOnnx(graph) }))

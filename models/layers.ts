@@ -10,12 +10,15 @@ import {
   gemm,
   instanceNormalization,
   layerNormalization,
+  matMul,
   mul,
   multiHeadAttention,
   quickGelu,
   reshape,
   reshapeTo,
   shapeOf,
+  softmax,
+  transpose,
   upsampleNearest2,
 } from './graph/ops.ts'
 import type { Weights } from './graph/weights.ts'
@@ -58,7 +61,9 @@ export function conv2d(w: Weights, x: Value, { out, kernel, stride = 1, bias = t
   expectShape(w.path, x, [null, channels, null, null])
   const around = (kernel - 1) / 2
   const filter = weight(x.graph, w, 'weight', [out, channels, kernel, kernel])
-  const shift = bias ? weight(x.graph, w, 'bias', [out]) : undefined
+  // ONNX Runtime 1.30's WebGPU provider crashes on a Conv without a bias.
+  const none = x.graph.dialect === 'webgpu' ? constant(x.graph, [out], new Array<number>(out).fill(0)) : undefined
+  const shift = bias ? weight(x.graph, w, 'bias', [out]) : none
   return conv(x, filter, shift, { kernel, stride, pads: pads ?? [around, around, around, around] }, w.path)
 }
 
@@ -100,12 +105,27 @@ export function silu(x: Value): Value {
   return quickGelu(x, 1)
 }
 
-/** Attention over rows: q [n·t, c], k and v [n·s, c] -> [n·t, c]. `sample` is any value with n as its first size. */
+/**
+ * softmax(q·kᵀ/√d + bias)·v per head, over rows: q [n·t, c], k and v [n·s, c] -> [n·t, c]. `sample` is any value with n
+ * as its first size; `bias` is [1, 1, t, s].
+ */
 export function attention(q: Value, k: Value, v: Value, heads: number, sample: Value, bias?: Value): Value {
+  const { graph } = q
   const c = knownDim('attention', q, 1)
-  const sizes = concat([shapeOf(sample, 0, 1), q.graph.constant('i64', [2], [-1, c])], 0)
-  const split = (rows: Value) => reshapeTo(rows, sizes, [sample.shape[0], null, c])
-  return reshape(multiHeadAttention(split(q), split(k), split(v), heads, bias), [-1, c])
+  const n = sample.shape[0]
+  const split = (rows: Value, ...last: number[]) => {
+    const sizes = concat([shapeOf(sample, 0, 1), graph.constant('i64', [1 + last.length], [-1, ...last])], 0)
+    return reshapeTo(rows, sizes, [n, null, ...last])
+  }
+  if (graph.fusedAttention)
+    return reshape(multiHeadAttention(split(q, c), split(k, c), split(v, c), heads, bias), [-1, c])
+
+  const d = c / heads
+  const scaled = mul(q, constant(graph, [], [1 / Math.sqrt(d)]))
+  const perHead = (rows: Value, perm: number[]) => transpose(split(rows, heads, d), perm)
+  const scores = matMul(perHead(scaled, [0, 2, 1, 3]), perHead(k, [0, 2, 3, 1])) // [n, heads, t, s]
+  const weights = softmax(bias ? add(scores, bias) : scores)
+  return reshape(transpose(matMul(weights, perHead(v, [0, 2, 1, 3])), [0, 2, 1, 3]), [-1, c])
 }
 
 /** Nearest neighbour to twice the size, cut to the size of `like` when given: halving an odd side rounded up. */

@@ -36,6 +36,8 @@ export type GraphOptions = {
   dialect: Dialect
   /** Element type of weights and activations between the inputs and outputs. */
   computeType?: 'f32' | 'f16'
+  /** Attention as one operator that never holds all scores, where the provider's own can be trusted. */
+  fusedAttention?: boolean
   /** Told every weight asked for; the table of tensors is then not looked at (see `requiredTensors`). */
   onWeight?: (name: string, shape: readonly number[]) => void
 }
@@ -45,6 +47,7 @@ export class Graph {
   readonly name: string
   readonly dialect: Dialect
   readonly computeType: 'f32' | 'f16'
+  readonly fusedAttention: boolean
   readonly nodes: Node[] = []
   readonly initializers: Initializer[] = []
   readonly inputs: Value[] = []
@@ -57,6 +60,7 @@ export class Graph {
     this.name = name
     this.dialect = options.dialect
     this.computeType = options.computeType ?? 'f32'
+    this.fusedAttention = options.fusedAttention ?? options.dialect === 'cpu'
     this.onWeight = options.onWeight
   }
 

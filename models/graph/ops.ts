@@ -131,6 +131,9 @@ export function multiHeadAttention(q: Value, k: Value, v: Value, heads: number, 
   })
 }
 
+/** Over the last axis. */
+export const softmax = (x: Value): Value => x.graph.node('Softmax', [x], x, { attributes: { axis: -1 } })
+
 export function concat(values: readonly Value[], axis: number): Value {
   const [first] = values
   const sizes = values.map((value) => value.shape[axis])
