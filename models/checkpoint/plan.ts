@@ -77,7 +77,7 @@ export async function planImport(source: string): Promise<ImportPlan> {
     family,
     parts,
     isPredictionCertain: isCertain,
-    manifest: { schedule, ...describe(found, parts) },
+    manifest: { schedule, ...describe(label, found, parts) },
   }
 }
 
@@ -171,7 +171,7 @@ function complete(label: string, part: string, required: ReadonlyMap<string, num
   return out
 }
 
-function describe({ family: id, json, padTokens, extras, scheduler, schedule }: Found, parts: readonly PlannedPart[]): Omit<ImportPlan['manifest'], 'schedule'> {
+function describe(label: string, { family: id, json, padTokens, extras, scheduler, schedule }: Found, parts: readonly PlannedPart[]): Omit<ImportPlan['manifest'], 'schedule'> {
   const family = families[id]
   const unet = parts.find((part) => part.part === 'unet')!.config
   const vae = parts.find((part) => part.part === 'vae')!.config
@@ -188,7 +188,7 @@ function describe({ family: id, json, padTokens, extras, scheduler, schedule }: 
     latents: { channels: vae.latentChannels, scale: vae.scalingFactor, shift: vae.shiftFactor, spatialFactor },
     textEncoders: towers.map(({ config }, i) => ({ width: config.hiddenSize, layers: config.layers, padTokenId: padTokenId(padTokens[i]) ?? family.padTokenIds[i] })),
     nativeSize: { width, height },
-    defaults: { ...defaultsFor(scheduler, schedule.schedule.zeroTerminalSnr), ...(isDefaults(extras?.defaults) ? extras.defaults : {}) },
+    defaults: { ...defaultsFor(label, scheduler, schedule.schedule.zeroTerminalSnr), ...(isDefaults(extras?.defaults) ? extras.defaults : {}) },
     ...(matrix === undefined ? {} : { previewMatrix: matrix }),
   }
 }

@@ -60,13 +60,23 @@ const samplerOfClass: Record<string, string> = {
   TCDScheduler: 'tcd',
 }
 
-/** Steps, guidance and sampler to begin with. Few-step models say what they are by their scheduler's name or spacing. */
-export function defaultsFor(json: ConfigJson | undefined, isZeroSnr: boolean): ModelManifest['defaults'] {
+const fewSteps = (sampler: string, steps: number): ModelManifest['defaults'] => ({ steps, guidanceScale: 1, sampler, schedule: 'trailing' })
+
+/**
+ * Steps, guidance and sampler to begin with. Distilled models need few steps and no guidance: a folder says so by its
+ * scheduler, a single file by nothing but its name (Turbo, Lightning, LCM), which people do put there.
+ */
+export function defaultsFor(label: string, json: ConfigJson | undefined, isZeroSnr: boolean): ModelManifest['defaults'] {
   const sampler = samplerOfClass[String(json?._class_name)]
-  if (sampler === 'lcm' || sampler === 'tcd') return { steps: 6, guidanceScale: 1, sampler, schedule: 'trailing' }
-  if (json?.timestep_spacing === 'trailing' && (sampler === 'euler' || sampler === 'euler_a') && !isZeroSnr) {
-    return { steps: 4, guidanceScale: 1, sampler, schedule: 'trailing' }
+  const isTrailing = json?.timestep_spacing === 'trailing'
+  if (sampler === 'lcm' || sampler === 'tcd') return fewSteps(sampler, 6)
+  if (isTrailing && (sampler === 'euler' || sampler === 'euler_a') && !isZeroSnr) return fewSteps(sampler, 4)
+  if (!json) {
+    const word = /(?:^|[^a-z])(turbo|lightning|lcm)(?:$|[^a-z])/i.exec(label)?.[1].toLowerCase()
+    if (word === 'turbo') return fewSteps('euler_a', 4)
+    if (word === 'lightning') return fewSteps('euler', 6)
+    if (word === 'lcm') return fewSteps('lcm', 6)
   }
-  if (sampler === 'ddim' && json?.timestep_spacing === 'trailing') return { steps: 30, guidanceScale: 7, sampler, schedule: 'trailing' }
+  if (sampler === 'ddim' && isTrailing) return { steps: 30, guidanceScale: 7, sampler, schedule: 'trailing' }
   return { steps: 25, guidanceScale: 7, sampler: 'dpmpp_2m', schedule: isZeroSnr ? 'trailing' : 'karras' }
 }

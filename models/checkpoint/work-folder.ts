@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { appendFile, mkdir, open, readFile, rename, rm, stat, utimes } from 'node:fs/promises'
+import { appendFile, mkdir, open, readFile, readdir, rename, rm, stat, utimes } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { VignetteError, fromSystemError } from '../errors.ts'
 
@@ -59,6 +59,8 @@ export async function openWorkFolder(target: string, key: string): Promise<WorkF
     record,
     async finish() {
       await rm(join(path, journalName), { force: true })
+      // A model in its place must be whole even when the power goes the moment after.
+      for (const name of await readdir(path)) await syncFile(join(path, name))
       const aside = join(dirname(target), `.${basename(target)}.${randomUUID()}.old`)
       const hadOlder = await rename(target, aside).then(
         () => true,
@@ -73,6 +75,15 @@ export async function openWorkFolder(target: string, key: string): Promise<WorkF
       if (hadOlder) await rm(aside, { recursive: true, force: true })
     },
     discard: () => rm(path, { recursive: true, force: true }),
+  }
+}
+
+async function syncFile(path: string): Promise<void> {
+  const file = await open(path, 'r+')
+  try {
+    await file.sync()
+  } finally {
+    await file.close()
   }
 }
 

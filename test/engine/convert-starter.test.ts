@@ -30,26 +30,61 @@ async function pack() {
   await json('model_index.json', { _class_name: 'StableDiffusionPipeline' })
   await json('vignette.json', { defaults: { steps: 12, sampler: 'euler' } })
   await json('unet/config.json', {
-    in_channels: 4, out_channels: 4, block_out_channels: [32, 64, 64], layers_per_block: 1, attention_head_dim: 4, cross_attention_dim: 64, sample_size: 32,
-    down_block_types: ['CrossAttnDownBlock2D', 'CrossAttnDownBlock2D', 'DownBlock2D'], up_block_types: ['UpBlock2D', 'CrossAttnUpBlock2D', 'CrossAttnUpBlock2D'],
+    in_channels: 4,
+    out_channels: 4,
+    block_out_channels: [32, 64, 64],
+    layers_per_block: 1,
+    attention_head_dim: 4,
+    cross_attention_dim: 64,
+    sample_size: 32,
+    down_block_types: ['CrossAttnDownBlock2D', 'CrossAttnDownBlock2D', 'DownBlock2D'],
+    up_block_types: ['UpBlock2D', 'CrossAttnUpBlock2D', 'CrossAttnUpBlock2D'],
   })
-  await json('vae/config.json', { latent_channels: 4, block_out_channels: [32, 32, 64, 64], layers_per_block: 1, scaling_factor: 0.9, shift_factor: 0.25 })
-  await json('text_encoder/config.json', { hidden_size: width, intermediate_size: 128, num_hidden_layers: 2, num_attention_heads: 4, vocab_size: vocabulary })
-  await json('scheduler/scheduler_config.json', { beta_start: 0.00085, beta_end: 0.012, beta_schedule: 'scaled_linear', prediction_type: 'v_prediction' })
+  await json('vae/config.json', {
+    latent_channels: 4,
+    block_out_channels: [32, 32, 64, 64],
+    layers_per_block: 1,
+    scaling_factor: 0.9,
+    shift_factor: 0.25,
+  })
+  await json('text_encoder/config.json', {
+    hidden_size: width,
+    intermediate_size: 128,
+    num_hidden_layers: 2,
+    num_attention_heads: 4,
+    vocab_size: vocabulary,
+  })
+  await json('scheduler/scheduler_config.json', {
+    beta_start: 0.00085,
+    beta_end: 0.012,
+    beta_schedule: 'scaled_linear',
+    prediction_type: 'v_prediction',
+  })
   for (const part of ['unet', 'vae', 'text_encoder']) {
     const { tensors } = await readSafetensors(join(folder, 'plain', `${part}.safetensors`))
-    const planned = [...tensors].filter(([name]) => name !== `${path}.weight`).map(([name, { dtype, shape }]) => ({ name, dtype, shape }))
+    const planned = [...tensors]
+      .filter(([name]) => name !== `${path}.weight`)
+      .map(([name, { dtype, shape }]) => ({ name, dtype, shape }))
     const own = new Map<string, Uint8Array>()
     if (part === 'text_encoder') {
-      const half = (size: number, value: number) => new Uint8Array(new Uint16Array(size).fill(floatToHalf(value)).buffer)
+      const half = (size: number, value: number) =>
+        new Uint8Array(new Uint16Array(size).fill(floatToHalf(value)).buffer)
       own.set(`${path}.rows`, Buffer.concat(rowIds.map((_, k) => half(width, k + 1))))
       own.set(`${path}.row_ids`, new Uint8Array(Int32Array.from(rowIds).buffer))
       own.set(`${path}.unknown`, half(width, -1))
-      planned.push({ name: `${path}.rows`, dtype: 'F16', shape: [rowIds.length, width] }, { name: `${path}.row_ids`, dtype: 'I32', shape: [rowIds.length] }, { name: `${path}.unknown`, dtype: 'F16', shape: [width] })
+      planned.push(
+        { name: `${path}.rows`, dtype: 'F16', shape: [rowIds.length, width] },
+        { name: `${path}.row_ids`, dtype: 'I32', shape: [rowIds.length] },
+        { name: `${path}.unknown`, dtype: 'F16', shape: [width] },
+      )
     }
-    await writeSafetensors(join(packed, part, part === 'text_encoder' ? 'model.safetensors' : 'diffusion_pytorch_model.safetensors'), planned, async function* ({ name }) {
-      yield own.get(name) ?? (await readTensor(tensors.get(name)!))
-    })
+    await writeSafetensors(
+      join(packed, part, part === 'text_encoder' ? 'model.safetensors' : 'diffusion_pytorch_model.safetensors'),
+      planned,
+      async function* ({ name }) {
+        yield own.get(name) ?? (await readTensor(tensors.get(name)!))
+      },
+    )
   }
 }
 
@@ -74,10 +109,23 @@ it('unpacks the words it knows, gives all others one row, and runs', async () =>
   const networks = openNetworks(installed)
   try {
     expect(networks.manifest).toMatchObject({
-      id: 'starter', name: 'Starter', family: 'sd15', nativeSize: { width: 256, height: 256 }, schedule: { predictionType: 'v_prediction' },
-      latents: { channels: 4, scale: 0.9, shift: 0.25, spatialFactor: 8 }, source: { file: 'starter' }, defaults: { steps: 12, sampler: 'euler', guidanceScale: 7 },
+      id: 'starter',
+      name: 'Starter',
+      family: 'sd15',
+      nativeSize: { width: 256, height: 256 },
+      schedule: { predictionType: 'v_prediction' },
+      latents: { channels: 4, scale: 0.9, shift: 0.25, spatialFactor: 8 },
+      source: { file: 'starter' },
+      defaults: { steps: 12, sampler: 'euler', guidanceScale: 7 },
     })
-    const { hidden_states: states } = await networks.run('text_encoder', { input_ids: { data: BigInt64Array.from({ length: 77 }, (_, i) => (i === 0 ? 320n : 49407n)), shape: [1, 77] }, eos_index: { data: BigInt64Array.of(1n), shape: [1] } }, ['hidden_states'])
+    const { hidden_states: states } = await networks.run(
+      'text_encoder',
+      {
+        input_ids: { data: BigInt64Array.from({ length: 77 }, (_, i) => (i === 0 ? 320n : 49407n)), shape: [1, 77] },
+        eos_index: { data: BigInt64Array.of(1n), shape: [1] },
+      },
+      ['hidden_states'],
+    )
     expect(states.shape).toEqual([3, 1, 77, width])
     expect(states.data.every(Number.isFinite)).toBe(true)
   } finally {
@@ -105,7 +153,9 @@ it('is left alone while nothing changed, and made anew when files are missing or
   try {
     await installStarter(models, { packed })
     expect(await made()).toBeGreaterThan(second)
-    expect(JSON.parse(await readFile(join(installed, 'model.json'), 'utf8'))).toMatchObject({ schedule: { predictionType: 'epsilon' } })
+    expect(JSON.parse(await readFile(join(installed, 'model.json'), 'utf8'))).toMatchObject({
+      schedule: { predictionType: 'epsilon' },
+    })
   } finally {
     await writeFile(scheduler, before)
   }
