@@ -54,6 +54,7 @@ export async function launch(args: readonly string[] = [], env: NodeJS.ProcessEn
   const runtime = await resolveElectron()
   say(`Electron ${runtime.version}${runtime.isFallback ? ' (from the npm registry; the current one could not be downloaded)' : ''}`)
   let command = [runtime.path, root, ...rootArguments(), ...args]
+  if (rootArguments().length > 0) say('running as root: Chromium refuses its sandbox here, so it is off. An ordinary user keeps it.')
   if (process.platform === 'linux' && !process.env.DISPLAY && !process.env.WAYLAND_DISPLAY) {
     say('there is no screen here: the window opens on a virtual one (Xvfb). Ctrl-C ends it.')
     command = ['xvfb-run', '--auto-servernum', '--server-args=-screen 0 1600x1000x24', ...command]
@@ -68,9 +69,7 @@ export async function launch(args: readonly string[] = [], env: NodeJS.ProcessEn
 
 /** Chromium's sandbox refuses to run as root; only there is it turned off. */
 export function rootArguments(): string[] {
-  if (process.platform !== 'linux' || process.getuid?.() !== 0) return []
-  say('running as root: Chromium refuses its sandbox here, so it is off. An ordinary user keeps it.')
-  return ['--no-sandbox']
+  return process.platform === 'linux' && process.getuid?.() === 0 ? ['--no-sandbox'] : []
 }
 
 /** Where the engine's Node is when Electron's own is too old for it. Electron does not hand its parent's path on. */

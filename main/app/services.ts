@@ -22,6 +22,8 @@ export type ServiceOptions = {
   /** Everything of the person's lies below it. */
   home?: string
   modelsFolder?: string
+  /** Puts the model that comes with Vignette in place. */
+  install?: (modelsFolder: string) => Promise<unknown>
 }
 
 export type Services = {
@@ -37,12 +39,12 @@ export type Services = {
 
 /** The one place where the parts of the application are put together. */
 export async function createServices(options: ServiceOptions): Promise<Services> {
-  const { version, engine, reveal, emit, home = vignetteHome(), modelsFolder = modelHome() } = options
+  const { version, engine, reveal, emit, home = vignetteHome(), modelsFolder = modelHome(), install = installStarter } = options
   const log = createLog(join(home, 'logs', 'vignette.log'))
   log.info(`Vignette ${version} starts; Node ${process.versions.node} on ${process.platform} ${process.arch}`)
   const settings = await openSettings(join(home, 'settings.json'))
   const library = await Library.open({ folder: join(home, 'pictures'), indexFile: join(home, 'library.db'), log })
-  const models = new InstalledModels({ folder: modelsFolder, installStarter: () => installStarter(modelsFolder), log })
+  const models = new InstalledModels({ folder: modelsFolder, installStarter: () => install(modelsFolder), log })
   let device: DeviceReport | undefined
 
   const jobs = await Jobs.open({
