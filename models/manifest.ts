@@ -41,7 +41,7 @@ export type ModelManifest = {
   /** How the weights lie on disk. */
   storage: 'fp32' | 'fp16'
   networks: NetworkName[]
-  /** Latents to RGB in one multiplication, for previews: [channels + 1][3], last row the bias. */
+  /** Scaled latents to RGB in −1…1 in one multiplication, for previews: [channels + 1][3], last row the bias. */
   previewMatrix?: number[][]
   defaults: { steps: number; guidanceScale: number; sampler: string; schedule: string }
   source: { file: string; sha256: string; bytes: number }

@@ -58,6 +58,10 @@ export async function* generate(
   const all = sigmaSchedule(job.schedule, levels, job.steps)
   const sigmas = job.init ? sigmasForStrength(all, job.init.strength) : all
   const steps = sigmas.length - 1
+  const noisiest = levels.sigmas[levels.sigmas.length - 1]
+  if (job.zeroTerminalSnr && isVelocity && all[0] < 0.99 * noisiest) {
+    yield { type: 'notice', message: `The schedule ${job.schedule} never starts from pure noise; trailing does.` }
+  }
   if (steps === 0) {
     yield {
       type: 'notice',

@@ -88,6 +88,14 @@ test('guidance 1 is a single pass, and says that the negative prompt has no effe
   expect(notices(events)).toEqual(['The negative prompt has no effect at guidance 1.'])
 })
 
+test('says when pure noise at the start cannot be had', async () => {
+  const velocity = () => gaussianNetworks({ predictionType: 'v_prediction', zeroTerminalSnr: true })
+  expect(notices(await run(smallJob({ zeroTerminalSnr: true })))).toHaveLength(1)
+  expect(notices(await run(smallJob({ zeroTerminalSnr: true, schedule: 'ddim_uniform' }), velocity()))).toHaveLength(1)
+  expect(notices(await run(smallJob({ zeroTerminalSnr: true, schedule: 'trailing' }), velocity()))).toEqual([])
+  expect(notices(await run(smallJob({ zeroTerminalSnr: true, schedule: 'karras' }), velocity()))).toEqual([])
+})
+
 test('guidance moves the picture away from the negative prompt', async () => {
   const mean = (image: RgbImage) => image.data.reduce((sum, value) => sum + value, 0) / image.data.length
   const at = async (guidanceScale: number, negativePrompt: string) =>
