@@ -2,7 +2,10 @@ import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 
 /** Where Vignette keeps what belongs to the person: VIGNETTE_HOME, or the platform's place for application data. */
-export function vignetteHome(env: NodeJS.ProcessEnv = process.env, platform: NodeJS.Platform = process.platform): string {
+export function vignetteHome(
+  env: NodeJS.ProcessEnv = process.env,
+  platform: NodeJS.Platform = process.platform,
+): string {
   if (env.VIGNETTE_HOME) return resolve(env.VIGNETTE_HOME)
   const home = homedir()
   if (platform === 'darwin') return join(home, 'Library', 'Application Support', 'Vignette')

@@ -27,17 +27,45 @@ const sdVae = { channels: 128, factors: [1, 2, 4, 4], resBlocks: 2 }
 
 export const ldmConfigs: Record<'sd15' | 'sd2' | 'sdxl', LdmConfig> = {
   sd15: {
-    family: 'sd15', channels: 320, factors: [1, 2, 4, 4], resBlocks: 2, depths: [1, 1, 1, 0], midDepth: 1,
-    contextWidth: 768, latentChannels: 4, vae: sdVae, clip: clipL, vocabulary: 49408,
+    family: 'sd15',
+    channels: 320,
+    factors: [1, 2, 4, 4],
+    resBlocks: 2,
+    depths: [1, 1, 1, 0],
+    midDepth: 1,
+    contextWidth: 768,
+    latentChannels: 4,
+    vae: sdVae,
+    clip: clipL,
+    vocabulary: 49408,
   },
   sd2: {
-    family: 'sd2', channels: 320, factors: [1, 2, 4, 4], resBlocks: 2, depths: [1, 1, 1, 0], midDepth: 1,
-    contextWidth: 1024, latentChannels: 4, vae: sdVae, openClip: { width: 1024, layers: 24, mlp: 4096 }, vocabulary: 49408,
+    family: 'sd2',
+    channels: 320,
+    factors: [1, 2, 4, 4],
+    resBlocks: 2,
+    depths: [1, 1, 1, 0],
+    midDepth: 1,
+    contextWidth: 1024,
+    latentChannels: 4,
+    vae: sdVae,
+    openClip: { width: 1024, layers: 24, mlp: 4096 },
+    vocabulary: 49408,
   },
   sdxl: {
-    family: 'sdxl', channels: 320, factors: [1, 2, 4], resBlocks: 2, depths: [0, 2, 10], midDepth: 10,
-    contextWidth: 2048, labelWidth: 2816, latentChannels: 4, vae: sdVae, clip: clipL,
-    openClip: { width: 1280, layers: 32, mlp: 5120 }, vocabulary: 49408,
+    family: 'sdxl',
+    channels: 320,
+    factors: [1, 2, 4],
+    resBlocks: 2,
+    depths: [0, 2, 10],
+    midDepth: 10,
+    contextWidth: 2048,
+    labelWidth: 2816,
+    latentChannels: 4,
+    vae: sdVae,
+    clip: clipL,
+    openClip: { width: 1280, layers: 32, mlp: 5120 },
+    vocabulary: 49408,
   },
 }
 
@@ -47,16 +75,45 @@ const tinyClip = { width: 64, layers: 2, mlp: 128 }
 /** The same structures at widths of 32 to 128: a few megabytes, for tests. */
 export const tinyLdmConfigs: Record<'sd15' | 'sd2' | 'sdxl', LdmConfig> = {
   sd15: {
-    family: 'sd15', channels: 32, factors: [1, 2, 2], resBlocks: 1, depths: [1, 1, 0], midDepth: 1,
-    contextWidth: 64, latentChannels: 4, vae: tinyVae, clip: tinyClip, vocabulary: 49408,
+    family: 'sd15',
+    channels: 32,
+    factors: [1, 2, 2],
+    resBlocks: 1,
+    depths: [1, 1, 0],
+    midDepth: 1,
+    contextWidth: 64,
+    latentChannels: 4,
+    vae: tinyVae,
+    clip: tinyClip,
+    vocabulary: 49408,
   },
   sd2: {
-    family: 'sd2', channels: 64, factors: [1, 2], resBlocks: 2, depths: [1, 0], midDepth: 1,
-    contextWidth: 64, latentChannels: 4, vae: tinyVae, openClip: tinyClip, vocabulary: 49408,
+    family: 'sd2',
+    channels: 64,
+    factors: [1, 2],
+    resBlocks: 2,
+    depths: [1, 0],
+    midDepth: 1,
+    contextWidth: 64,
+    latentChannels: 4,
+    vae: tinyVae,
+    openClip: tinyClip,
+    vocabulary: 49408,
   },
   sdxl: {
-    family: 'sdxl', channels: 64, factors: [1, 2, 2], resBlocks: 1, depths: [0, 1, 2], midDepth: 2,
-    contextWidth: 128, labelWidth: 64 + 6 * 256, latentChannels: 4, vae: tinyVae, clip: tinyClip, openClip: tinyClip, vocabulary: 49408,
+    family: 'sdxl',
+    channels: 64,
+    factors: [1, 2, 2],
+    resBlocks: 1,
+    depths: [0, 1, 2],
+    midDepth: 2,
+    contextWidth: 128,
+    labelWidth: 64 + 6 * 256,
+    latentChannels: 4,
+    vae: tinyVae,
+    clip: tinyClip,
+    openClip: tinyClip,
+    vocabulary: 49408,
   },
 }
 
@@ -102,16 +159,23 @@ function spatialTransformer(name: string, width: number, depth: number, context:
       ...[1, 2, 3].flatMap((i) => norm(`${path}.norm${i}`, width)),
     ]
   })
-  return [...norm(`${name}.norm`, width), ...project(`${name}.proj_in`), ...blocks.flat(), ...project(`${name}.proj_out`)]
+  return [
+    ...norm(`${name}.norm`, width),
+    ...project(`${name}.proj_in`),
+    ...blocks.flat(),
+    ...project(`${name}.proj_out`),
+  ]
 }
 
 function unet(config: LdmConfig): LdmTensor[] {
   const { channels, factors, resBlocks, depths, contextWidth } = config
   const time = 4 * channels
   const isConv = config.family === 'sd15'
-  const attention = (name: string, width: number, depth: number) => (depth === 0 ? [] : spatialTransformer(name, width, depth, contextWidth, isConv))
+  const attention = (name: string, width: number, depth: number) =>
+    depth === 0 ? [] : spatialTransformer(name, width, depth, contextWidth, isConv)
   const out: LdmTensor[] = [...linear('time_embed.0', time, channels), ...linear('time_embed.2', time, time)]
-  if (config.labelWidth !== undefined) out.push(...linear('label_emb.0.0', time, config.labelWidth), ...linear('label_emb.0.2', time, time))
+  if (config.labelWidth !== undefined)
+    out.push(...linear('label_emb.0.0', time, config.labelWidth), ...linear('label_emb.0.2', time, time))
 
   out.push(...conv('input_blocks.0.0', channels, config.latentChannels, 3))
   const skips = [channels]
@@ -174,7 +238,11 @@ function vae(config: LdmConfig): LdmTensor[] {
     }
     if (level < factors.length - 1) out.push(...conv(`encoder.down.${level}.downsample.conv`, width, width, 3))
   })
-  out.push(...mid('encoder.mid', width), ...norm('encoder.norm_out', width), ...conv('encoder.conv_out', 2 * latents, width, 3))
+  out.push(
+    ...mid('encoder.mid', width),
+    ...norm('encoder.norm_out', width),
+    ...conv('encoder.conv_out', 2 * latents, width, 3),
+  )
 
   out.push(...conv('decoder.conv_in', width, latents, 3), ...mid('decoder.mid', width))
   for (let level = factors.length - 1; level >= 0; level--) {
@@ -204,7 +272,10 @@ function clip({ width, layers, mlp }: { width: number; layers: number; mlp: numb
   return prefixed('text_model.', out)
 }
 
-function openClip({ width, layers, mlp }: { width: number; layers: number; mlp: number }, vocabulary: number): LdmTensor[] {
+function openClip(
+  { width, layers, mlp }: { width: number; layers: number; mlp: number },
+  vocabulary: number,
+): LdmTensor[] {
   const out: LdmTensor[] = [
     { name: 'positional_embedding', shape: [77, width] },
     { name: 'text_projection', shape: [width, width] },
@@ -214,14 +285,22 @@ function openClip({ width, layers, mlp }: { width: number; layers: number; mlp: 
   ]
   for (let i = 0; i < layers; i++) {
     const path = `transformer.resblocks.${i}`
-    out.push({ name: `${path}.attn.in_proj_weight`, shape: [3 * width, width] }, { name: `${path}.attn.in_proj_bias`, shape: [3 * width] })
-    out.push(...linear(`${path}.attn.out_proj`, width, width), ...norm(`${path}.ln_1`, width), ...norm(`${path}.ln_2`, width))
+    out.push(
+      { name: `${path}.attn.in_proj_weight`, shape: [3 * width, width] },
+      { name: `${path}.attn.in_proj_bias`, shape: [3 * width] },
+    )
+    out.push(
+      ...linear(`${path}.attn.out_proj`, width, width),
+      ...norm(`${path}.ln_1`, width),
+      ...norm(`${path}.ln_2`, width),
+    )
     out.push(...linear(`${path}.mlp.c_fc`, mlp, width), ...linear(`${path}.mlp.c_proj`, width, mlp))
   }
   return out
 }
 
-const prefixed = (prefix: string, tensors: LdmTensor[]) => tensors.map(({ name, shape }) => ({ name: prefix + name, shape }))
+const prefixed = (prefix: string, tensors: LdmTensor[]) =>
+  tensors.map(({ name, shape }) => ({ name: prefix + name, shape }))
 
 /** Every tensor of a checkpoint, with the unused ones that real files carry along (schedule, position ids). */
 export function ldmTensors(config: LdmConfig): LdmTensor[] {

@@ -50,7 +50,11 @@ function encode(values: Float64Array, dtype: Kind): Uint16Array | Uint32Array {
 }
 
 /** Writes the file piece by piece; a full-size SD 1.5 takes a few seconds and little memory. */
-export async function writeRandomCheckpoint(path: string, config: LdmConfig, { dtype = 'F16' as Kind, seed = 0 } = {}): Promise<void> {
+export async function writeRandomCheckpoint(
+  path: string,
+  config: LdmConfig,
+  { dtype = 'F16' as Kind, seed = 0 } = {},
+): Promise<void> {
   const normal = normalTable(seed)
   const next = xorshift(seed + 1)
   const planned = ldmTensors(config).map(({ name, shape }) => ({ name, shape, dtype }))
@@ -58,7 +62,12 @@ export async function writeRandomCheckpoint(path: string, config: LdmConfig, { d
   const tables = new Map<number | string, Uint16Array | Uint32Array>()
   await writeSafetensors(path, planned, function* ({ name, shape }) {
     const deviation = deviationOf(name, shape)
-    const table = tables.get(deviation) ?? encode(normal.map((value) => (deviation === 'one' ? 1 : deviation === 'zero' ? 0 : value * deviation)), dtype)
+    const table =
+      tables.get(deviation) ??
+      encode(
+        normal.map((value) => (deviation === 'one' ? 1 : deviation === 'zero' ? 0 : value * deviation)),
+        dtype,
+      )
     tables.set(deviation, table)
     let left = shape.reduce((product, size) => product * size, 1)
     while (left > 0) {
@@ -73,7 +82,13 @@ export async function writeRandomCheckpoint(path: string, config: LdmConfig, { d
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { family: { type: 'string', default: 'sd15' }, tiny: { type: 'boolean', default: false }, dtype: { type: 'string', default: 'F16' }, seed: { type: 'string', default: '0' }, names: { type: 'boolean', default: false } },
+    options: {
+      family: { type: 'string', default: 'sd15' },
+      tiny: { type: 'boolean', default: false },
+      dtype: { type: 'string', default: 'F16' },
+      seed: { type: 'string', default: '0' },
+      names: { type: 'boolean', default: false },
+    },
   })
   const family = values.family as keyof typeof ldmConfigs
   const isKnown = family in ldmConfigs && ['F16', 'BF16', 'F32'].includes(values.dtype)
@@ -83,7 +98,9 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     await writeRandomCheckpoint(positionals[0], config, { dtype: values.dtype as Kind, seed: Number(values.seed) })
     console.log(`wrote ${positionals[0]}`)
   } else {
-    console.error('usage: npx tsx scripts/random-checkpoint.ts OUT.safetensors [--family sd15|sd2|sdxl] [--tiny] [--dtype F16|BF16|F32] [--seed 0] [--names]')
+    console.error(
+      'usage: npx tsx scripts/random-checkpoint.ts OUT.safetensors [--family sd15|sd2|sdxl] [--tiny] [--dtype F16|BF16|F32] [--seed 0] [--names]',
+    )
     process.exitCode = 2
   }
 }

@@ -10,7 +10,8 @@ import { duration, runCli, type CommandSpec } from './terminal.ts'
 const spec = {
   command: 'npm run convert --',
   positionals: 'FILE.safetensors|FOLDER',
-  summary: 'Imports a Stable Diffusion 1.x, 2.x or XL model: a single checkpoint file, or a folder in the diffusers layout.',
+  summary:
+    'Imports a Stable Diffusion 1.x, 2.x or XL model: a single checkpoint file, or a folder in the diffusers layout.',
   options: {
     name: { value: 'NAME', help: "what to call it; the file's name when left out" },
     to: { value: 'FOLDER', help: 'the new model folder; one among the installed models when left out' },
@@ -18,19 +19,29 @@ const spec = {
     replace: { help: 'replace a model of the same name' },
   },
   example: 'npm run convert -- dreamy-v8.safetensors --name "Dreamy 8"',
-  notes: 'An import that was killed goes on where it stopped when the same command runs again. Ctrl-C leaves nothing behind.',
+  notes:
+    'An import that was killed goes on where it stopped when the same command runs again. Ctrl-C leaves nothing behind.',
 } as const satisfies CommandSpec<string>
 
-const phases: Record<ConvertProgress['phase'], string> = { checking: 'checking the file', copying: 'copying weights', building: 'building graphs' }
-const gigabytes = (bytes: number) => (bytes >= 1e9 ? `${(bytes / 1e9).toFixed(2)} GB` : `${(bytes / 1e6).toFixed(1)} MB`)
+const phases: Record<ConvertProgress['phase'], string> = {
+  checking: 'checking the file',
+  copying: 'copying weights',
+  building: 'building graphs',
+}
+const gigabytes = (bytes: number) =>
+  bytes >= 1e9 ? `${(bytes / 1e9).toFixed(2)} GB` : `${(bytes / 1e6).toFixed(1)} MB`
 
 await runCli<keyof typeof spec.options>(spec, async ({ positionals, options, isOn }, terminal) => {
   const startedAt = performance.now()
   const [source, ...more] = positionals
   if (source === undefined || more.length > 0) {
-    throw new VignetteError('bad-request', source === undefined ? 'Which file should be imported?' : 'Only one model can be imported at a time.', {
-      hint: spec.example,
-    })
+    throw new VignetteError(
+      'bad-request',
+      source === undefined ? 'Which file should be imported?' : 'Only one model can be imported at a time.',
+      {
+        hint: spec.example,
+      },
+    )
   }
   const storage = options.storage
   if (storage !== undefined && storage !== 'fp16' && storage !== 'fp32') {
@@ -46,7 +57,10 @@ await runCli<keyof typeof spec.options>(spec, async ({ positionals, options, isO
     replace: isOn('replace'),
     signal: terminal.signal,
     onProgress: ({ phase, fraction, bytes, totalBytes }) =>
-      terminal.progress.update(totalBytes > 0 ? `${phases[phase]}, ${gigabytes(bytes)} of ${gigabytes(totalBytes)}` : phases[phase], fraction),
+      terminal.progress.update(
+        totalBytes > 0 ? `${phases[phase]}, ${gigabytes(bytes)} of ${gigabytes(totalBytes)}` : phases[phase],
+        fraction,
+      ),
     probe: probePrediction,
   })
   const seconds = performance.now() - startedAt
@@ -54,7 +68,9 @@ await runCli<keyof typeof spec.options>(spec, async ({ positionals, options, isO
     `${manifest.name}: ${families[manifest.family].name}, ${manifest.nativeSize.width} × ${manifest.nativeSize.height}, ` +
       `${manifest.storage}, ${gigabytes(manifest.weightBytes)}, ready in ${duration(seconds)}.`,
   )
-  terminal.say(`Try it: npm run generate -- "a red barn at dusk" --model ${options.to === undefined ? manifest.id : folder}`)
+  terminal.say(
+    `Try it: npm run generate -- "a red barn at dusk" --model ${options.to === undefined ? manifest.id : folder}`,
+  )
   terminal.result({ folder, manifest, totalMs: Math.round(seconds) })
 })
 
@@ -67,10 +83,15 @@ async function freeFolder(name: string, isReplacing: boolean): Promise<string> {
       .replace(/^[-.]+|[-.]+$/g, '')
       .slice(0, 64)
       .toLowerCase() || 'model'
-  if (id === 'starter') throw new VignetteError('bad-request', '"starter" is the model that comes with Vignette.', { hint: 'Choose another name with --name.' })
+  if (id === 'starter')
+    throw new VignetteError('bad-request', '"starter" is the model that comes with Vignette.', {
+      hint: 'Choose another name with --name.',
+    })
   const folder = join(modelHome(), id)
   if (existsSync(folder) && !isReplacing) {
-    throw new VignetteError('bad-request', `There is already a model called "${id}" (${folder}).`, { hint: 'Choose another name with --name, or add --replace.' })
+    throw new VignetteError('bad-request', `There is already a model called "${id}" (${folder}).`, {
+      hint: 'Choose another name with --name, or add --replace.',
+    })
   }
   return folder
 }
@@ -81,7 +102,10 @@ async function probePrediction(folder: string): Promise<number> {
   const networks = openNetworks(folder)
   const { manifest } = networks
   try {
-    const filled = (shape: number[], value: number) => ({ data: new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(value), shape })
+    const filled = (shape: number[], value: number) => ({
+      data: new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(value),
+      shape,
+    })
     const [n, , h, w] = predictionProbe.sample
     const context = [predictionProbe.context[0], predictionProbe.context[1], manifest.textEncoders[0].width]
     const { out_sample: out } = await networks.run('unet', {

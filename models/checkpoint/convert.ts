@@ -49,17 +49,27 @@ export const predictionProbe = { sample: [1, 4, 8, 8], context: [1, 2, 1024], va
  * model.json. The folder appears under its name only when it is whole. A run that was killed is taken up again by the
  * next one with the same source and settings; cancelling (rejects with the signal's reason) and failing leave nothing.
  */
-export async function convertCheckpoint(source: string, target: string, options: ConvertOptions = {}): Promise<ModelManifest> {
+export async function convertCheckpoint(
+  source: string,
+  target: string,
+  options: ConvertOptions = {},
+): Promise<ModelManifest> {
   const folder = resolve(target)
   const { signal } = options
   signal?.throwIfAborted()
   const plan = await planImport(source)
   if (!options.replace && (await exists(folder))) {
-    throw new VignetteError('bad-request', `There is already a model at ${folder}.`, { hint: 'Choose another name, or remove the old one first.' })
+    throw new VignetteError('bad-request', `There is already a model at ${folder}.`, {
+      hint: 'Choose another name, or remove the old one first.',
+    })
   }
   const unlock = await tryLock(folder)
   if (!unlock) {
-    throw new VignetteError('bad-request', `"${basename(folder)}" is being imported at this moment by another Vignette.`, { hint: 'Wait until it is done.' })
+    throw new VignetteError(
+      'bad-request',
+      `"${basename(folder)}" is being imported at this moment by another Vignette.`,
+      { hint: 'Wait until it is done.' },
+    )
   }
   try {
     return await convertLocked(plan, folder, options)
@@ -75,18 +85,31 @@ async function convertLocked(plan: ImportPlan, folder: string, options: ConvertO
   await checkSpace(folder, plan.label, needed)
 
   const sourceBytes = await bytesOf(plan.files)
-  const copyBytes = plan.parts.reduce((sum, { tensors }) => [...tensors.values()].reduce((total, { length }) => total + length, sum), 0)
+  const copyBytes = plan.parts.reduce(
+    (sum, { tensors }) => [...tensors.values()].reduce((total, { length }) => total + length, sum),
+    0,
+  )
   // Copying reads and writes: about twice the work of a byte that is only hashed.
   const progress = reporter(options.onProgress, { checking: sourceBytes, copying: 2 * copyBytes })
   const sha256 = await sha256OfSource(plan.root, plan.files, progress.advance('checking', sourceBytes), signal)
 
   const settings = jobs.map(({ file, storage }) => [file, storage])
-  const work = await openWorkFolder(folder, createHash('sha256').update(JSON.stringify([2, sha256, settings])).digest('hex'))
+  const work = await openWorkFolder(
+    folder,
+    createHash('sha256')
+      .update(JSON.stringify([2, sha256, settings]))
+      .digest('hex'),
+  )
   try {
     const advance = progress.advance('copying', copyBytes)
     for (const job of jobs) await copyWeights(job, work, advance, signal)
     progress.building()
-    await writePartsFile(work.path, jobs.map(({ plan: { part, config }, file }) => ({ part, weights: file, config })) as Parameters<typeof writePartsFile>[1])
+    await writePartsFile(
+      work.path,
+      jobs.map(({ plan: { part, config }, file }) => ({ part, weights: file, config })) as Parameters<
+        typeof writePartsFile
+      >[1],
+    )
     const networks = await writeGraphs(work.path)
     const { name, ...facts } = plan.manifest
     let manifest: ModelManifest = {
@@ -124,7 +147,9 @@ function withPrediction(manifest: ModelManifest, predictionType: PredictionType)
 
 function planJobs(plan: ImportPlan, wanted: 'fp16' | 'fp32' | 'auto'): CopyJob[] {
   return plan.parts.map((part) => {
-    const isWide = [...part.tensors.values()].some(({ dtype, length }) => length > 4096 && (dtype === 'F32' || dtype === 'F64'))
+    const isWide = [...part.tensors.values()].some(
+      ({ dtype, length }) => length > 4096 && (dtype === 'F32' || dtype === 'F64'),
+    )
     const isFull = wanted === 'fp32' || (wanted === 'auto' && isWide)
     // SDXL's own VAE overflows half precision inside; kept wide so that no provider is tempted to compute it in halves.
     const storage: StorageDtype = isFull || (part.part === 'vae' && plan.family === 'sdxl') ? 'F32' : 'F16'
@@ -150,9 +175,13 @@ async function freeBytes(folder: string): Promise<number> {
 async function checkSpace(folder: string, label: string, needed: number): Promise<void> {
   const free = (await freeBytes(folder)) + (await bytesOnDisk(workPath(folder)))
   if (free >= needed + spareBytes) return
-  throw new VignetteError('disk-full', `Importing "${label}" needs ${megabytes(needed + spareBytes)}; ${megabytes(free)} are free at ${dirname(folder)}.`, {
-    hint: 'Free some space, or put the model on another disk.',
-  })
+  throw new VignetteError(
+    'disk-full',
+    `Importing "${label}" needs ${megabytes(needed + spareBytes)}; ${megabytes(free)} are free at ${dirname(folder)}.`,
+    {
+      hint: 'Free some space, or put the model on another disk.',
+    },
+  )
 }
 
 /** What an interrupted import already holds. Blocks, not length: its files are as long as they will be from the start. */
@@ -166,10 +195,14 @@ const isDiskFull = (error: unknown) => fromSystemError(error)?.code === 'disk-fu
 
 async function diskFull(folder: string, label: string, needed: number, cause: unknown): Promise<VignetteError> {
   const free = await freeBytes(folder).catch(() => 0)
-  return new VignetteError('disk-full', `The disk ran full while "${label}" was imported: it needs ${megabytes(needed)}, ${megabytes(free)} are free.`, {
-    hint: 'Free some space and import it again. What was written so far has been removed.',
-    cause,
-  })
+  return new VignetteError(
+    'disk-full',
+    `The disk ran full while "${label}" was imported: it needs ${megabytes(needed)}, ${megabytes(free)} are free.`,
+    {
+      hint: 'Free some space and import it again. What was written so far has been removed.',
+      cause,
+    },
+  )
 }
 
 function reporter(onProgress: ConvertOptions['onProgress'], shares: { checking: number; copying: number }) {

@@ -36,7 +36,12 @@ export function layoutOf({ plan, storage }: CopyJob, widened: ReadonlySet<string
  * Writes one part's weights in the wanted storage, a few megabytes at a time, going on where an earlier run stopped.
  * `onBytes` hears how much of the source is done. Refuses values that are not numbers, naming the tensor.
  */
-export async function copyWeights(job: CopyJob, work: WorkFolder, onBytes: (bytes: number) => void, signal?: AbortSignal): Promise<void> {
+export async function copyWeights(
+  job: CopyJob,
+  work: WorkFolder,
+  onBytes: (bytes: number) => void,
+  signal?: AbortSignal,
+): Promise<void> {
   for (;;) {
     const { widened } = work.done(job.file)
     const overflowed = await copyOnce(job, work, widened, onBytes, signal)
@@ -77,7 +82,17 @@ async function copyOnce(
       if (i >= resumed) {
         const source = sources.get(tensor.file) ?? (await open(tensor.file, 'r'))
         sources.set(tensor.file, source)
-        const fits = await copyTensor({ job, name, tensor, source, target, offset, dtype: dtype as StorageDtype, signal, onBytes })
+        const fits = await copyTensor({
+          job,
+          name,
+          tensor,
+          source,
+          target,
+          offset,
+          dtype: dtype as StorageDtype,
+          signal,
+          onBytes,
+        })
         if (!fits) return name
         unrecorded += tensor.length
       } else onBytes(tensor.length)
@@ -112,7 +127,17 @@ type TensorCopy = {
 }
 
 /** False when a value is too large for 16 bits. */
-async function copyTensor({ job, name, tensor, source, target, offset, dtype, signal, onBytes }: TensorCopy): Promise<boolean> {
+async function copyTensor({
+  job,
+  name,
+  tensor,
+  source,
+  target,
+  offset,
+  dtype,
+  signal,
+  onBytes,
+}: TensorCopy): Promise<boolean> {
   const size = bytesPerElement[tensor.dtype]
   // A matrix that is turned is read whole: the largest is 1280 × 1280.
   const step = tensor.transpose ? tensor.length : chunkBytes

@@ -20,7 +20,10 @@ function contextWidth(net: Evidence['net']): number | undefined {
 }
 
 const isUnet = ({ net }: Evidence) => net.has('input_blocks.0.0.weight') && net.has('out.2.weight')
-const unsupported = (name: string, hint?: string): Verdict => ({ unsupported: name, ...(hint === undefined ? {} : { hint }) })
+const unsupported = (name: string, hint?: string): Verdict => ({
+  unsupported: name,
+  ...(hint === undefined ? {} : { hint }),
+})
 
 /**
  * One rule per family, tested from the top: several families share names, so the order matters. The first verdict
@@ -28,25 +31,44 @@ const unsupported = (name: string, hint?: string): Verdict => ({ unsupported: na
  */
 const rules: ((evidence: Evidence) => Verdict)[] = [
   // Networks of the Stable Diffusion kind that need something the app does not have.
-  ({ net }) => (anyName(net.keys(), (name) => name.includes('.time_mixer.') || name.includes('.time_stack.')) ? unsupported('a video model (Stable Video Diffusion)') : undefined),
+  ({ net }) =>
+    anyName(net.keys(), (name) => name.includes('.time_mixer.') || name.includes('.time_stack.'))
+      ? unsupported('a video model (Stable Video Diffusion)')
+      : undefined,
   ({ net, all }) => {
-    const refinerTower = anyName(all.keys(), (name) => name.startsWith('conditioner.embedders.0.model.')) && !anyName(all.keys(), (name) => name.startsWith('conditioner.embedders.1.'))
+    const refinerTower =
+      anyName(all.keys(), (name) => name.startsWith('conditioner.embedders.0.model.')) &&
+      !anyName(all.keys(), (name) => name.startsWith('conditioner.embedders.1.'))
     const refinerNet = lastDim(net.get('label_emb.0.0.weight')) === 2560 && contextWidth(net) === 1280
-    return refinerTower || refinerNet ? unsupported('the SDXL refiner', 'Import the SDXL base model; Vignette draws with it alone.') : undefined
+    return refinerTower || refinerNet
+      ? unsupported('the SDXL refiner', 'Import the SDXL base model; Vignette draws with it alone.')
+      : undefined
   },
-  ({ net }) => (net.has('label_emb.weight') && net.has('input_blocks.0.0.weight') ? unsupported('the Stable Diffusion x4 upscaler') : undefined),
-  ({ all }) => (anyName(all.keys(), (name) => name.startsWith('depth_model.')) ? unsupported('Stable Diffusion 2 Depth') : undefined),
+  ({ net }) =>
+    net.has('label_emb.weight') && net.has('input_blocks.0.0.weight')
+      ? unsupported('the Stable Diffusion x4 upscaler')
+      : undefined,
+  ({ all }) =>
+    anyName(all.keys(), (name) => name.startsWith('depth_model.'))
+      ? unsupported('Stable Diffusion 2 Depth')
+      : undefined,
   ({ all }) => (all.has('edm_mean') || all.has('edm_std') ? unsupported('Playground 2.5') : undefined),
-  ({ all }) => (all.has('edm_vpred.sigma_max') ? unsupported('CosXL, an SDXL model with another noise schedule') : undefined),
+  ({ all }) =>
+    all.has('edm_vpred.sigma_max') ? unsupported('CosXL, an SDXL model with another noise schedule') : undefined,
   (evidence) => (isUnet(evidence) ? unusualInput(evidence) : undefined),
-  (evidence) => (isUnet(evidence) && !anyName(evidence.net.keys(), (name) => name.startsWith('middle_block.1.')) ? unsupported(slimName(evidence)) : undefined),
+  (evidence) =>
+    isUnet(evidence) && !anyName(evidence.net.keys(), (name) => name.startsWith('middle_block.1.'))
+      ? unsupported(slimName(evidence))
+      : undefined,
   (evidence) => (isUnet(evidence) ? unetFamily(evidence) : undefined),
 
   // Transformers. All recognised by name and refused.
   ({ net }) => {
     if (!net.has('joint_blocks.0.context_block.adaLN_modulation.1.bias')) return undefined
     if (net.has('joint_blocks.37.x_block.mlp.fc1.weight')) return unsupported('Stable Diffusion 3.5 Large')
-    return unsupported(net.has('joint_blocks.0.x_block.attn.ln_q.weight') ? 'Stable Diffusion 3.5 Medium' : 'Stable Diffusion 3')
+    return unsupported(
+      net.has('joint_blocks.0.x_block.attn.ln_q.weight') ? 'Stable Diffusion 3.5 Medium' : 'Stable Diffusion 3',
+    )
   },
   has('single_stream_modulation.lin.weight', 'FLUX.2'),
   has('double_stream_modulation_img.lin.weight', 'FLUX.2'),
@@ -54,25 +76,45 @@ const rules: ((evidence: Evidence) => Verdict)[] = [
   starts('txt_in.individual_token_refiner.', 'HunyuanVideo'),
   has('double_blocks.0.img_mlp.gate_proj.weight', 'Ovis'),
   ({ net }) => {
-    if (!net.has('double_blocks.0.img_attn.norm.key_norm.scale') && !net.has('double_blocks.0.img_attn.norm.key_norm.weight')) return undefined
+    if (
+      !net.has('double_blocks.0.img_attn.norm.key_norm.scale') &&
+      !net.has('double_blocks.0.img_attn.norm.key_norm.weight')
+    )
+      return undefined
     const width = lastDim(net.get('img_in.weight'))
-    const kind = width === 384 ? ' Fill' : width === 128 ? ' Control' : net.has('guidance_in.in_layer.bias') ? ' dev' : ' schnell'
+    const kind =
+      width === 384 ? ' Fill' : width === 128 ? ' Control' : net.has('guidance_in.in_layer.bias') ? ' dev' : ' schnell'
     return unsupported(`FLUX.1${kind}`)
   },
   has('transformer_blocks.0.img_mod.1.weight', 'Qwen-Image'),
   has('layers.0.adaLN_modulation.0.weight', 'Z-Image'),
   has('layers.0.adaLN_modulation.1.weight', 'Lumina 2'),
   has('blocks.0.mlp.inverted_conv.conv.weight', 'SANA'),
-  ({ net }) => (net.has('blocks.0.cross_attn.q_linear.weight') && net.has('blocks.0.mlp.fc1.weight') ? unsupported('PixArt') : undefined),
+  ({ net }) =>
+    net.has('blocks.0.cross_attn.q_linear.weight') && net.has('blocks.0.mlp.fc1.weight')
+      ? unsupported('PixArt')
+      : undefined,
   has('double_layers.0.attn.w1q.weight', 'AuraFlow'),
   has('mlp_t5.0.weight', 'HunyuanDiT'),
-  ({ net }) => (anyName(net.keys(), (name) => name.includes('patchify_proj.') || name.startsWith('adaln_single.')) ? unsupported('LTX or another video model') : undefined),
+  ({ net }) =>
+    anyName(net.keys(), (name) => name.includes('patchify_proj.') || name.startsWith('adaln_single.'))
+      ? unsupported('LTX or another video model')
+      : undefined,
   has('head.modulation', 'Wan'),
   starts('double_stream_blocks.0.', 'HiDream'),
   has('llm_adapter.blocks.0.cross_attn.q_proj.weight', 'Anima'),
-  ({ net }) => (anyName(net.keys(), (name) => name.startsWith('t5_y_embedder.') || name.startsWith('pos_embedder.inv_freq')) ? unsupported('Mochi or another video model') : undefined),
-  ({ net }) => (anyName(net.keys(), (name) => name.startsWith('x_embedder.proj.1.') || name.startsWith('extra_pos_embedder.')) ? unsupported('Cosmos') : undefined),
-  ({ net }) => (anyName(net.keys(), (name) => name.startsWith('clip_txt_pooled_mapper.') || name.startsWith('clip_mapper.')) ? unsupported('Stable Cascade') : undefined),
+  ({ net }) =>
+    anyName(net.keys(), (name) => name.startsWith('t5_y_embedder.') || name.startsWith('pos_embedder.inv_freq'))
+      ? unsupported('Mochi or another video model')
+      : undefined,
+  ({ net }) =>
+    anyName(net.keys(), (name) => name.startsWith('x_embedder.proj.1.') || name.startsWith('extra_pos_embedder.'))
+      ? unsupported('Cosmos')
+      : undefined,
+  ({ net }) =>
+    anyName(net.keys(), (name) => name.startsWith('clip_txt_pooled_mapper.') || name.startsWith('clip_mapper.'))
+      ? unsupported('Stable Cascade')
+      : undefined,
 ]
 
 function has(name: string, model: string): (evidence: Evidence) => Verdict {
@@ -121,14 +163,21 @@ function unetFamily({ net, all }: Evidence): Verdict {
 export function detectFamily(all: TensorTable, label: string): FamilyId {
   const evidence = { net: diffusionTensors(all), all }
   const other = looksLike(evidence)
-  if (other) throw new VignetteError('checkpoint-unknown', `${label} looks like ${other.what}, not a whole model.`, { hint: other.hint })
+  if (other)
+    throw new VignetteError('checkpoint-unknown', `${label} looks like ${other.what}, not a whole model.`, {
+      hint: other.hint,
+    })
   for (const rule of rules) {
     const verdict = rule(evidence)
     if (!verdict) continue
     if ('family' in verdict) return verdict.family
-    throw new VignetteError('checkpoint-unsupported', `${label} is ${verdict.unsupported}, which Vignette cannot run yet.`, {
-      hint: verdict.hint ?? 'Stable Diffusion 1.x, 2.x and XL models work.',
-    })
+    throw new VignetteError(
+      'checkpoint-unsupported',
+      `${label} is ${verdict.unsupported}, which Vignette cannot run yet.`,
+      {
+        hint: verdict.hint ?? 'Stable Diffusion 1.x, 2.x and XL models work.',
+      },
+    )
   }
   throw new VignetteError('checkpoint-unknown', `${label} has no layout that Vignette knows.`, {
     hint: `It holds ${all.size} tensors${all.size > 0 ? `, the first is "${all.keys().next().value}"` : ''}. Stable Diffusion 1.x, 2.x and XL models work.`,

@@ -4,8 +4,21 @@ import type { Dtype } from '../graph/weights.ts'
 export type StorageDtype = 'F16' | 'F32'
 
 export const bytesPerElement: Record<Dtype, number> = {
-  F64: 8, F32: 4, F16: 2, BF16: 2, F8_E4M3: 1, F8_E5M2: 1,
-  I64: 8, I32: 4, I16: 2, I8: 1, U8: 1, U16: 2, U32: 4, U64: 8, BOOL: 1,
+  F64: 8,
+  F32: 4,
+  F16: 2,
+  BF16: 2,
+  F8_E4M3: 1,
+  F8_E5M2: 1,
+  I64: 8,
+  I32: 4,
+  I16: 2,
+  I8: 1,
+  U8: 1,
+  U16: 2,
+  U32: 4,
+  U64: 8,
+  BOOL: 1,
 }
 
 /** Element types that hold weights; the integer ones hold ids, masks or codes of a quantised file. */
@@ -133,7 +146,8 @@ export function convertElements(source: Uint8Array, from: Dtype, to: StorageDtyp
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length)
   let nonFinite = 0
   for (let i = 0; i < bits.length; i++) if ((bits[i] & 0x7f800000) === 0x7f800000) nonFinite++
-  if (to === 'F32') return { bytes: new Uint8Array(values.buffer, values.byteOffset, values.byteLength), nonFinite, overflowed: 0 }
+  if (to === 'F32')
+    return { bytes: new Uint8Array(values.buffer, values.byteOffset, values.byteLength), nonFinite, overflowed: 0 }
   const halves = toFloat16(values)
   return { bytes: new Uint8Array(halves.buffer), nonFinite, overflowed: countInfinite(halves) - nonFinite }
 }

@@ -14,7 +14,8 @@ export type PartsFile = {
 }
 
 /** Graph of a network for the CPU provider, and for the providers of graphics cards. */
-export const graphFile = (network: NetworkName, dialect: 'cpu' | 'webgpu') => (dialect === 'cpu' ? `${network}.onnx` : `${network}.webgpu.onnx`)
+export const graphFile = (network: NetworkName, dialect: 'cpu' | 'webgpu') =>
+  dialect === 'cpu' ? `${network}.onnx` : `${network}.webgpu.onnx`
 
 export async function writePartsFile(folder: string, parts: PartsFile['parts']): Promise<void> {
   await writeFile(join(folder, 'parts.json'), `${JSON.stringify({ version: 1, parts } satisfies PartsFile, null, 2)}\n`)
@@ -26,7 +27,9 @@ export async function readParts(folder: string): Promise<Part[]> {
   return Promise.all(
     parts.map(async ({ part, config, weights }) => {
       const { tensors } = await readSafetensors(join(folder, weights))
-      const table = new Map<string, StoredTensor>([...tensors].map(([name, tensor]) => [name, { ...tensor, file: weights }]))
+      const table = new Map<string, StoredTensor>(
+        [...tensors].map(([name, tensor]) => [name, { ...tensor, file: weights }]),
+      )
       return { part, config, tensors: table } as Part
     }),
   )

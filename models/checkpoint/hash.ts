@@ -5,7 +5,11 @@ import { relative } from 'node:path'
 const chunkBytes = 8 << 20
 
 /** SHA-256 of a file, in hex, read in pieces; `onBytes` hears of each. */
-export async function sha256OfFile(path: string, onBytes: (bytes: number) => void, signal?: AbortSignal): Promise<string> {
+export async function sha256OfFile(
+  path: string,
+  onBytes: (bytes: number) => void,
+  signal?: AbortSignal,
+): Promise<string> {
   const hash = createHash('sha256')
   const file = await open(path, 'r')
   try {
@@ -23,10 +27,16 @@ export async function sha256OfFile(path: string, onBytes: (bytes: number) => voi
 }
 
 /** For a single file its own SHA-256, as model sites list it; for several the SHA-256 of their names and hashes. */
-export async function sha256OfSource(root: string, files: readonly string[], onBytes: (bytes: number) => void, signal?: AbortSignal): Promise<string> {
+export async function sha256OfSource(
+  root: string,
+  files: readonly string[],
+  onBytes: (bytes: number) => void,
+  signal?: AbortSignal,
+): Promise<string> {
   if (files.length === 1 && files[0] === root) return sha256OfFile(root, onBytes, signal)
   const all = createHash('sha256')
-  for (const file of files) all.update(`${await sha256OfFile(file, onBytes, signal)}  ${relative(root, file).replaceAll('\\', '/')}\n`)
+  for (const file of files)
+    all.update(`${await sha256OfFile(file, onBytes, signal)}  ${relative(root, file).replaceAll('\\', '/')}\n`)
   return all.digest('hex')
 }
 

@@ -11,7 +11,8 @@ const dim = (table: TensorTable, name: string, axis: number): number | undefined
 /** One more than the largest number that follows `prefix` in any name. */
 function count(table: TensorTable, prefix: string): number {
   let most = 0
-  for (const name of table.keys()) if (name.startsWith(prefix)) most = Math.max(most, Number.parseInt(name.slice(prefix.length), 10) + 1)
+  for (const name of table.keys())
+    if (name.startsWith(prefix)) most = Math.max(most, Number.parseInt(name.slice(prefix.length), 10) + 1)
   return most
 }
 
@@ -47,7 +48,11 @@ export function inferUnetConfig(table: TensorTable, family: FamilyId): ConfigJso
     use_linear_projection: dim(table, 'mid_block.attentions.0.proj_in.weight', 2) === undefined,
     norm_num_groups: 32,
     ...(family === 'sdxl'
-      ? { addition_embed_type: 'text_time', addition_time_embed_dim: 256, projection_class_embeddings_input_dim: projection?.shape[1] }
+      ? {
+          addition_embed_type: 'text_time',
+          addition_time_embed_dim: 256,
+          projection_class_embeddings_input_dim: projection?.shape[1],
+        }
       : {}),
   }
 }

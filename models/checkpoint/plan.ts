@@ -37,7 +37,10 @@ export type ImportPlan = {
   files: string[]
   family: FamilyId
   parts: PlannedPart[]
-  manifest: Pick<ModelManifest, 'schedule' | 'latents' | 'textEncoders' | 'nativeSize' | 'defaults' | 'previewMatrix'> & { name?: string }
+  manifest: Pick<
+    ModelManifest,
+    'schedule' | 'latents' | 'textEncoders' | 'nativeSize' | 'defaults' | 'previewMatrix'
+  > & { name?: string }
   /** False when only running the network can tell what it predicts. */
   isPredictionCertain: boolean
 }
@@ -110,13 +113,20 @@ async function lookIntoFile(root: string, label: string): Promise<Found> {
 }
 
 function partMissing(label: string, name: ComponentName): VignetteError {
-  const what = name === 'vae' ? 'VAE (the part that turns latents into pictures)' : name === 'unet' ? 'UNet' : 'text encoder'
+  const what =
+    name === 'vae' ? 'VAE (the part that turns latents into pictures)' : name === 'unet' ? 'UNet' : 'text encoder'
   return new VignetteError('checkpoint-incomplete', `${label} has no ${what}.`, {
-    hint: name === 'vae' ? 'Look for a version of the model "with baked VAE".' : 'Look for the full version of the model.',
+    hint:
+      name === 'vae' ? 'Look for a version of the model "with baked VAE".' : 'Look for the full version of the model.',
   })
 }
 
-function planPart(label: string, name: ComponentName, json: ConfigJson, tensors: Map<string, TensorSource>): PlannedPart {
+function planPart(
+  label: string,
+  name: ComponentName,
+  json: ConfigJson,
+  tensors: Map<string, TensorSource>,
+): PlannedPart {
   switch (name) {
     case 'unet': {
       const config = unetConfigFrom(json)
@@ -128,7 +138,9 @@ function planPart(label: string, name: ComponentName, json: ConfigJson, tensors:
     }
     default: {
       // SDXL's second tower always projects, whether or not its configuration names the class that does.
-      const config = clipConfigFrom(name === 'text_encoder_2' ? { ...json, architectures: ['CLIPTextModelWithProjection'] } : json)
+      const config = clipConfigFrom(
+        name === 'text_encoder_2' ? { ...json, architectures: ['CLIPTextModelWithProjection'] } : json,
+      )
       return { part: name, config, tensors: complete(label, name, requiredTensors(name, config), tensors) }
     }
   }
@@ -141,7 +153,12 @@ const withoutTrailingOnes = (shape: readonly number[]) => {
 }
 
 /** Picks what the networks need and brings it to their shapes; anything missing, misshapen or not a number is told. */
-function complete(label: string, part: string, required: ReadonlyMap<string, number[]>, tensors: ReadonlyMap<string, TensorSource>): Map<string, TensorSource> {
+function complete(
+  label: string,
+  part: string,
+  required: ReadonlyMap<string, number[]>,
+  tensors: ReadonlyMap<string, TensorSource>,
+): Map<string, TensorSource> {
   const out = new Map<string, TensorSource>()
   const missing: string[] = []
   const misshapen: string[] = []
@@ -149,29 +166,46 @@ function complete(label: string, part: string, required: ReadonlyMap<string, num
     const tensor = tensors.get(name)
     if (!tensor) missing.push(name)
     else if (!isFloat(tensor.dtype)) {
-      throw new VignetteError('checkpoint-unsupported', `${label} stores "${tensor.origin}" as ${tensor.dtype} codes, which Vignette cannot read.`, {
-        hint: 'Look for a 16-bit version of the model (fp16 or bf16).',
-      })
+      throw new VignetteError(
+        'checkpoint-unsupported',
+        `${label} stores "${tensor.origin}" as ${tensor.dtype} codes, which Vignette cannot read.`,
+        {
+          hint: 'Look for a 16-bit version of the model (fp16 or bf16).',
+        },
+      )
     } else {
       const own = tensor.transpose ? [...tensor.shape].reverse() : tensor.shape
-      if (withoutTrailingOnes(own) !== withoutTrailingOnes(shape)) misshapen.push(`\`${name}\`: expected [${shape.join(', ')}], found [${own.join(', ')}]`)
+      if (withoutTrailingOnes(own) !== withoutTrailingOnes(shape))
+        misshapen.push(`\`${name}\`: expected [${shape.join(', ')}], found [${own.join(', ')}]`)
       else out.set(name, { ...tensor, shape })
     }
   }
   if (missing.length > 0) {
-    throw new VignetteError('checkpoint-incomplete', `${label}: ${missing.length} of ${required.size} tensors of its ${part} are missing, first \`${missing[0]}\`.`, {
-      hint: 'The download may be cut off; check the file size. Or the file is only a part of a model.',
-    })
+    throw new VignetteError(
+      'checkpoint-incomplete',
+      `${label}: ${missing.length} of ${required.size} tensors of its ${part} are missing, first \`${missing[0]}\`.`,
+      {
+        hint: 'The download may be cut off; check the file size. Or the file is only a part of a model.',
+      },
+    )
   }
   if (misshapen.length > 0) {
-    throw new VignetteError('checkpoint-incomplete', `${label}: ${misshapen.length} tensors of its ${part} have another shape, first ${misshapen[0]}.`, {
-      hint: 'The file may be a mix of two kinds of model. Look for another version of it.',
-    })
+    throw new VignetteError(
+      'checkpoint-incomplete',
+      `${label}: ${misshapen.length} tensors of its ${part} have another shape, first ${misshapen[0]}.`,
+      {
+        hint: 'The file may be a mix of two kinds of model. Look for another version of it.',
+      },
+    )
   }
   return out
 }
 
-function describe(label: string, { family: id, json, padTokens, extras, scheduler, schedule }: Found, parts: readonly PlannedPart[]): Omit<ImportPlan['manifest'], 'schedule'> {
+function describe(
+  label: string,
+  { family: id, json, padTokens, extras, scheduler, schedule }: Found,
+  parts: readonly PlannedPart[],
+): Omit<ImportPlan['manifest'], 'schedule'> {
   const family = families[id]
   const unet = parts.find((part) => part.part === 'unet')!.config
   const vae = parts.find((part) => part.part === 'vae')!.config
@@ -180,15 +214,26 @@ function describe(label: string, { family: id, json, padTokens, extras, schedule
   // Base models of SD 2 predict noise and were trained at 512, the others v at 768.
   const usual = id === 'sd2' && schedule.schedule.predictionType === 'epsilon' ? 512 : family.nativeSize
   const side = typeof trained === 'number' ? trained * spatialFactor : usual
-  const [height, width] = Array.isArray(trained) ? (trained as number[]).map((size) => size * spatialFactor) : [side, side]
+  const [height, width] = Array.isArray(trained)
+    ? (trained as number[]).map((size) => size * spatialFactor)
+    : [side, side]
   const towers = parts.filter((part) => part.part === 'text_encoder' || part.part === 'text_encoder_2')
-  const matrix = isMatrix(extras?.previewMatrix, unet.inChannels + 1) ? extras.previewMatrix : knownPreviewMatrix(id, vae)
+  const matrix = isMatrix(extras?.previewMatrix, unet.inChannels + 1)
+    ? extras.previewMatrix
+    : knownPreviewMatrix(id, vae)
   return {
     ...(typeof extras?.name === 'string' ? { name: extras.name } : {}),
     latents: { channels: vae.latentChannels, scale: vae.scalingFactor, shift: vae.shiftFactor, spatialFactor },
-    textEncoders: towers.map(({ config }, i) => ({ width: config.hiddenSize, layers: config.layers, padTokenId: padTokenId(padTokens[i]) ?? family.padTokenIds[i] })),
+    textEncoders: towers.map(({ config }, i) => ({
+      width: config.hiddenSize,
+      layers: config.layers,
+      padTokenId: padTokenId(padTokens[i]) ?? family.padTokenIds[i],
+    })),
     nativeSize: { width, height },
-    defaults: { ...defaultsFor(label, scheduler, schedule.schedule.zeroTerminalSnr), ...(isDefaults(extras?.defaults) ? extras.defaults : {}) },
+    defaults: {
+      ...defaultsFor(label, scheduler, schedule.schedule.zeroTerminalSnr),
+      ...(isDefaults(extras?.defaults) ? extras.defaults : {}),
+    },
     ...(matrix === undefined ? {} : { previewMatrix: matrix }),
   }
 }
@@ -199,7 +244,11 @@ function padTokenId(token: string | undefined): number | undefined {
 }
 
 function isMatrix(value: unknown, rows: number): value is number[][] {
-  return Array.isArray(value) && value.length === rows && value.every((row) => Array.isArray(row) && row.length === 3 && row.every(Number.isFinite))
+  return (
+    Array.isArray(value) &&
+    value.length === rows &&
+    value.every((row) => Array.isArray(row) && row.length === 3 && row.every(Number.isFinite))
+  )
 }
 
 function isDefaults(value: unknown): value is Partial<ModelManifest['defaults']> {

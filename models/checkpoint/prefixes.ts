@@ -13,16 +13,33 @@ const vaePrefixes = ['first_stage_model.', 'vae.', '']
 
 /** Where text towers lie, most usual place first. The towers are told apart by it, and by nothing else. */
 export const textPrefixes = {
-  single: ['cond_stage_model.transformer.', 'cond_stage_model.model.', 'text_encoders.clip_l.transformer.', 'text_encoders.clip_h.transformer.', 'text_encoder.', 'cond_stage_model.'],
+  single: [
+    'cond_stage_model.transformer.',
+    'cond_stage_model.model.',
+    'text_encoders.clip_l.transformer.',
+    'text_encoders.clip_h.transformer.',
+    'text_encoder.',
+    'cond_stage_model.',
+  ],
   first: ['conditioner.embedders.0.transformer.', 'text_encoders.clip_l.transformer.', 'text_encoder.'],
-  second: ['conditioner.embedders.1.model.', 'conditioner.embedders.1.transformer.', 'text_encoders.clip_g.transformer.', 'text_encoder_2.'],
+  second: [
+    'conditioner.embedders.1.model.',
+    'conditioner.embedders.1.transformer.',
+    'text_encoders.clip_g.transformer.',
+    'text_encoder_2.',
+  ],
 } as const
 
 const isUnetName = (name: string) => unetRoots.some((root) => name.startsWith(`${root}.`))
 
 /** The diffusion network's tensors without their prefix, whichever it has; other bare names are kept as they are. */
 export function diffusionTensors(tensors: TensorTable): Map<string, NamedTensor> {
-  return strip(tensors, netPrefixes, (name, prefix) => prefix !== '' || isUnetName(name), (name) => !name.startsWith('model_ema.'))
+  return strip(
+    tensors,
+    netPrefixes,
+    (name, prefix) => prefix !== '' || isUnetName(name),
+    (name) => !name.startsWith('model_ema.'),
+  )
 }
 
 /** The autoencoder's tensors without their prefix. */
@@ -32,7 +49,12 @@ export function vaeTensors(tensors: TensorTable): Map<string, NamedTensor> {
 
 /** The tensors of one text tower without their prefix. */
 export function textTensors(tensors: TensorTable, prefixes: readonly string[]): Map<string, NamedTensor> {
-  return strip(tensors, prefixes, () => true, (_, prefix) => prefix !== '')
+  return strip(
+    tensors,
+    prefixes,
+    () => true,
+    (_, prefix) => prefix !== '',
+  )
 }
 
 /**

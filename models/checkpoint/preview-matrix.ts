@@ -21,7 +21,10 @@ const sdxl = [
 ]
 
 /** The published matrix where the VAE has the published form; for any other one it would show noise. */
-export function knownPreviewMatrix(family: FamilyId, { latentChannels, blockOutChannels, scalingFactor }: VaeConfig): number[][] | undefined {
+export function knownPreviewMatrix(
+  family: FamilyId,
+  { latentChannels, blockOutChannels, scalingFactor }: VaeConfig,
+): number[][] | undefined {
   const isPublished = latentChannels === 4 && blockOutChannels.join() === '128,256,512,512'
   if (!isPublished) return undefined
   const matrix = family === 'sdxl' ? sdxl : sd

@@ -90,8 +90,10 @@ function firstRepeatedKey(text: string): string | undefined {
   let depth = 0
   for (let i = 0; i < text.length; i++) {
     const c = text.charCodeAt(i)
-    if (c === 0x7b || c === 0x5b) depth++ // { [
-    else if (c === 0x7d || c === 0x5d) depth-- // } ]
+    if (c === 0x7b || c === 0x5b)
+      depth++ // { [
+    else if (c === 0x7d || c === 0x5d)
+      depth-- // } ]
     else if (c === 0x22) {
       const from = i
       for (i++; text.charCodeAt(i) !== 0x22; i++) if (text.charCodeAt(i) === 0x5c) i++ // skip what a backslash escapes
@@ -119,13 +121,23 @@ const isCount = (value: unknown): value is number => Number.isSafeInteger(value)
 function readEntry(path: string, name: string, entry: unknown, dataStart: number): StoredTensor {
   if (!isRecord(entry)) throw damaged(path, `its entry for "${name}" is not valid`)
   const { dtype, shape, data_offsets: offsets } = entry
-  if (!Array.isArray(shape) || !shape.every(isCount) || !Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount)) {
+  if (
+    !Array.isArray(shape) ||
+    !shape.every(isCount) ||
+    !Array.isArray(offsets) ||
+    offsets.length !== 2 ||
+    !offsets.every(isCount)
+  ) {
     throw damaged(path, `its entry for "${name}" is not valid`)
   }
   if (typeof dtype !== 'string' || !Object.hasOwn(bytesPerElement, dtype)) {
-    throw new VignetteError('checkpoint-unsupported', `${basename(path)} stores "${name}" as ${String(dtype)}, which Vignette cannot read.`, {
-      hint: 'Look for a 16-bit version of the model (fp16 or bf16).',
-    })
+    throw new VignetteError(
+      'checkpoint-unsupported',
+      `${basename(path)} stores "${name}" as ${String(dtype)}, which Vignette cannot read.`,
+      {
+        hint: 'Look for a 16-bit version of the model (fp16 or bf16).',
+      },
+    )
   }
   const [begin, end] = offsets as [number, number]
   const length = (shape as number[]).reduce((product, size) => product * size, bytesPerElement[dtype as Dtype])
@@ -173,7 +185,11 @@ export async function readTensor(tensor: StoredTensor): Promise<Uint8Array> {
 
 export type PlannedTensor = { name: string; dtype: Dtype; shape: number[] }
 /** Header bytes of a file to be written, and the place of each tensor counted from the file's start, in file order. */
-export type Layout = { header: Uint8Array; bytes: number; tensors: (PlannedTensor & { offset: number; length: number })[] }
+export type Layout = {
+  header: Uint8Array
+  bytes: number
+  tensors: (PlannedTensor & { offset: number; length: number })[]
+}
 
 const page = 4096
 
@@ -194,7 +210,9 @@ export function layOut(planned: readonly PlannedTensor[], metadata: Record<strin
     begin += length
     return { name, dtype, shape, length, offset: begin - length }
   })
-  const json = Buffer.from(`{${entries.map(([name, entry]) => `${JSON.stringify(name)}:${JSON.stringify(entry)}`).join(',')}}`)
+  const json = Buffer.from(
+    `{${entries.map(([name, entry]) => `${JSON.stringify(name)}:${JSON.stringify(entry)}`).join(',')}}`,
+  )
   const dataStart = Math.ceil((8 + json.length) / page) * page
   const header = new Uint8Array(dataStart).fill(0x20)
   Buffer.from(header.buffer).writeBigUInt64LE(BigInt(dataStart - 8))
@@ -228,7 +246,8 @@ export async function writeSafetensors(
           await writeFully(file, piece, tensor.offset + written)
           written += piece.length
         }
-        if (written !== tensor.length) throw new Error(`${tensor.name}: ${written} bytes written, ${tensor.length} planned`)
+        if (written !== tensor.length)
+          throw new Error(`${tensor.name}: ${written} bytes written, ${tensor.length} planned`)
       }
       await file.datasync()
     } finally {

@@ -15,10 +15,17 @@ export type ScheduleFinding = {
  * What a single file says of its noise schedule. The weights of SD 2 models for 512 and 768 pixels look alike but
  * predict different things; v is then assumed until the probe has run.
  */
-export function scheduleOfFile(family: FamilyId, tensors: TensorTable, metadata: ReadonlyMap<string, string>): ScheduleFinding {
+export function scheduleOfFile(
+  family: FamilyId,
+  tensors: TensorTable,
+  metadata: ReadonlyMap<string, string>,
+): ScheduleFinding {
   const zeroTerminalSnr = tensors.has('ztsnr')
   const said = metadata.get('modelspec.prediction_type') ?? metadata.get('modelspec.predict_key')
-  const certain = (predictionType: PredictionType): ScheduleFinding => ({ schedule: { ...sdNoiseSchedule, predictionType, zeroTerminalSnr }, isCertain: true })
+  const certain = (predictionType: PredictionType): ScheduleFinding => ({
+    schedule: { ...sdNoiseSchedule, predictionType, zeroTerminalSnr },
+    isCertain: true,
+  })
   if (tensors.has('v_pred')) return certain('v_prediction')
   if (said !== undefined && /^v(_pred|_prediction|-prediction)?$/i.test(said)) return certain('v_prediction')
   if (said !== undefined && /^eps(ilon)?$/i.test(said)) return certain('epsilon')
@@ -30,9 +37,13 @@ export function scheduleOfFile(family: FamilyId, tensors: TensorTable, metadata:
 export function scheduleOfConfig(label: string, json: ConfigJson | undefined): ScheduleFinding {
   if (!json) return { schedule: sdNoiseSchedule, isCertain: false }
   const refuse = (field: string) =>
-    new VignetteError('checkpoint-unsupported', `${label} was trained with ${field} = ${JSON.stringify(json[field])}, which Vignette cannot run yet.`, {
-      hint: 'Its noise schedule is of another kind than those of Stable Diffusion.',
-    })
+    new VignetteError(
+      'checkpoint-unsupported',
+      `${label} was trained with ${field} = ${JSON.stringify(json[field])}, which Vignette cannot run yet.`,
+      {
+        hint: 'Its noise schedule is of another kind than those of Stable Diffusion.',
+      },
+    )
   const number = (field: string, fallback: number) => (typeof json[field] === 'number' ? json[field] : fallback)
   const betaSchedule = json.beta_schedule ?? 'linear'
   if (betaSchedule !== 'scaled_linear' && betaSchedule !== 'linear') throw refuse('beta_schedule')
@@ -60,13 +71,22 @@ const samplerOfClass: Record<string, string> = {
   TCDScheduler: 'tcd',
 }
 
-const fewSteps = (sampler: string, steps: number): ModelManifest['defaults'] => ({ steps, guidanceScale: 1, sampler, schedule: 'trailing' })
+const fewSteps = (sampler: string, steps: number): ModelManifest['defaults'] => ({
+  steps,
+  guidanceScale: 1,
+  sampler,
+  schedule: 'trailing',
+})
 
 /**
  * Steps, guidance and sampler to begin with. Distilled models need few steps and no guidance: a folder says so by its
  * scheduler, a single file by nothing but its name (Turbo, Lightning, LCM), which people do put there.
  */
-export function defaultsFor(label: string, json: ConfigJson | undefined, isZeroSnr: boolean): ModelManifest['defaults'] {
+export function defaultsFor(
+  label: string,
+  json: ConfigJson | undefined,
+  isZeroSnr: boolean,
+): ModelManifest['defaults'] {
   const sampler = samplerOfClass[String(json?._class_name)]
   const isTrailing = json?.timestep_spacing === 'trailing'
   if (sampler === 'lcm' || sampler === 'tcd') return fewSteps(sampler, 6)

@@ -42,11 +42,15 @@ export async function splitSingleFile(file: SafetensorsFile, family: FamilyId): 
     if (family === 'sd2') dropUnusedBlock(components.text_encoder)
   }
   // Only SDXL's second tower projects what it pools.
-  for (const name of components.text_encoder.keys()) if (name.startsWith('text_projection')) components.text_encoder.delete(name)
+  for (const name of components.text_encoder.keys())
+    if (name.startsWith('text_projection')) components.text_encoder.delete(name)
   return components
 }
 
-function rename(tensors: Map<string, NamedTensor>, nameOf: (name: string) => string | undefined): Map<string, TensorSource> {
+function rename(
+  tensors: Map<string, NamedTensor>,
+  nameOf: (name: string) => string | undefined,
+): Map<string, TensorSource> {
   const out = new Map<string, TensorSource>()
   for (const [name, tensor] of tensors) {
     const target = nameOf(name)
@@ -59,7 +63,10 @@ function renameTower(tensors: Map<string, NamedTensor>): Map<string, TensorSourc
   const out = new Map<string, TensorSource>()
   for (const [name, tensor] of tensors) {
     for (const { name: target, transpose, third } of clipParts(name)) {
-      out.set(target, { ...(third === undefined ? tensor : rowsThird(tensor, third)), ...(transpose ? { transpose } : {}) })
+      out.set(target, {
+        ...(third === undefined ? tensor : rowsThird(tensor, third)),
+        ...(transpose ? { transpose } : {}),
+      })
     }
   }
   return out
@@ -68,7 +75,12 @@ function renameTower(tensors: Map<string, NamedTensor>): Map<string, TensorSourc
 /** One third of the rows; rows lie one after the other, so it is a shorter stretch of the same file. */
 function rowsThird(tensor: NamedTensor, third: number): NamedTensor {
   const length = tensor.length / 3
-  return { ...tensor, offset: tensor.offset + third * length, length, shape: [tensor.shape[0] / 3, ...tensor.shape.slice(1)] }
+  return {
+    ...tensor,
+    offset: tensor.offset + third * length,
+    length,
+    shape: [tensor.shape[0] / 3, ...tensor.shape.slice(1)],
+  }
 }
 
 /** Stable Diffusion 2 files carry all 24 blocks of OpenCLIP-H; the model was trained on the 23rd block's output. */
@@ -89,7 +101,10 @@ async function withScales(file: SafetensorsFile): Promise<Map<string, StoredTens
   for (const [name, tensor] of file.tensors) {
     if (scaleEnding.test(name) || name.endsWith('.scale_input') || name.endsWith('scaled_fp8')) continue
     const path = name.endsWith('.weight') ? name.slice(0, -'.weight'.length) : undefined
-    const factor = path === undefined ? undefined : (file.tensors.get(`${path}.scale_weight`) ?? file.tensors.get(`${path}.weight_scale`))
+    const factor =
+      path === undefined
+        ? undefined
+        : (file.tensors.get(`${path}.scale_weight`) ?? file.tensors.get(`${path}.weight_scale`))
     if (!factor) {
       out.set(name, tensor)
       continue
@@ -101,7 +116,11 @@ async function withScales(file: SafetensorsFile): Promise<Map<string, StoredTens
 }
 
 function quantised(file: SafetensorsFile, name: string): VignetteError {
-  return new VignetteError('checkpoint-unsupported', `${basename(file.path)} is quantised in a way Vignette cannot read (at "${name}").`, {
-    hint: 'Look for a 16-bit version of the model (fp16 or bf16).',
-  })
+  return new VignetteError(
+    'checkpoint-unsupported',
+    `${basename(file.path)} is quantised in a way Vignette cannot read (at "${name}").`,
+    {
+      hint: 'Look for a 16-bit version of the model (fp16 or bf16).',
+    },
+  )
 }

@@ -1,7 +1,8 @@
 import { basename, extname } from 'node:path'
 import { VignetteError } from '../errors.ts'
 
-const ascii = (bytes: Uint8Array, length: number) => Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(length, bytes.length)).toString('latin1')
+const ascii = (bytes: Uint8Array, length: number) =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(length, bytes.length)).toString('latin1')
 
 /** Extensions under which PyTorch saves pickles: files that can run any program while they are being opened. */
 const pickleExtensions = new Set(['.ckpt', '.pt', '.pth', '.bin', '.pkl', '.pickle'])
@@ -33,19 +34,34 @@ export function refuseOtherFormats(path: string, start: Uint8Array): void {
     })
   }
   if (/^\s*<(!doctype|html|\?xml|head|body)/i.test(text)) {
-    throw new VignetteError('file-unreadable', `${name} is a web page, not a model: the download fetched an error or sign-in page.`, {
-      hint: 'Download the file again in a browser and check that it is hundreds of megabytes large.',
-    })
+    throw new VignetteError(
+      'file-unreadable',
+      `${name} is a web page, not a model: the download fetched an error or sign-in page.`,
+      {
+        hint: 'Download the file again in a browser and check that it is hundreds of megabytes large.',
+      },
+    )
   }
   if (text.startsWith('version https://git-lfs.github.com')) {
-    throw new VignetteError('file-unreadable', `${name} is only a pointer to the model (Git LFS), not the model itself.`, {
-      hint: 'Fetch the large files too, for example with "git lfs pull".',
-    })
+    throw new VignetteError(
+      'file-unreadable',
+      `${name} is only a pointer to the model (Git LFS), not the model itself.`,
+      {
+        hint: 'Fetch the large files too, for example with "git lfs pull".',
+      },
+    )
   }
   if (pickleExtensions.has(extname(path).toLowerCase()) && !looksLikeHeader(start)) throw pickleError(path)
 }
 
 /** Eight length bytes below the header cap, then white space or `{`. */
 function looksLikeHeader(start: Uint8Array): boolean {
-  return start.length > 8 && start[4] === 0 && start[5] === 0 && start[6] === 0 && start[7] === 0 && /[\s{]/.test(String.fromCharCode(start[8]))
+  return (
+    start.length > 8 &&
+    start[4] === 0 &&
+    start[5] === 0 &&
+    start[6] === 0 &&
+    start[7] === 0 &&
+    /[\s{]/.test(String.fromCharCode(start[8]))
+  )
 }

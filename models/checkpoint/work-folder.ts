@@ -159,7 +159,10 @@ async function takeAway(path: string): Promise<boolean> {
 }
 
 async function isStale(path: string): Promise<boolean> {
-  const [text, info] = await Promise.all([readFile(path, 'utf8').catch(() => undefined), stat(path).catch(() => undefined)])
+  const [text, info] = await Promise.all([
+    readFile(path, 'utf8').catch(() => undefined),
+    stat(path).catch(() => undefined),
+  ])
   if (text === undefined || !info) return true // gone in the meantime
   const age = Date.now() - info.mtimeMs
   const pid = Number(text.split(' ')[0])

@@ -4,10 +4,16 @@ import type { PlannedTensor } from '../../models/checkpoint/safetensors.ts'
 export type Edited = Map<string, PlannedTensor & { bytes: Uint8Array }>
 
 /** Copies a small checkpoint with its tensors changed at will. */
-export async function editCheckpoint(source: string, target: string, edit: (tensors: Edited) => void, metadata: Record<string, string> = {}): Promise<string> {
+export async function editCheckpoint(
+  source: string,
+  target: string,
+  edit: (tensors: Edited) => void,
+  metadata: Record<string, string> = {},
+): Promise<string> {
   const file = await readSafetensors(source)
   const tensors: Edited = new Map()
-  for (const [name, tensor] of file.tensors) tensors.set(name, { name, dtype: tensor.dtype, shape: tensor.shape, bytes: await readTensor(tensor) })
+  for (const [name, tensor] of file.tensors)
+    tensors.set(name, { name, dtype: tensor.dtype, shape: tensor.shape, bytes: await readTensor(tensor) })
   edit(tensors)
   const planned = [...tensors].map(([name, { dtype, shape }]) => ({ name, dtype, shape }))
   await writeSafetensors(target, planned, ({ name }) => [tensors.get(name)!.bytes], metadata)

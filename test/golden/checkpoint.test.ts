@@ -28,7 +28,9 @@ type Golden = {
   names: Record<FamilyName, Record<ComponentName, [string, string, number, number[]][]>>
   hashes: Record<FamilyName, Record<ComponentName, Record<string, string>>>
 }
-const golden = JSON.parse(gunzipSync(await readFile(join(import.meta.dirname, 'checkpoint.json.gz'))).toString()) as Golden
+const golden = JSON.parse(
+  gunzipSync(await readFile(join(import.meta.dirname, 'checkpoint.json.gz'))).toString(),
+) as Golden
 const familyNames = ['sd15', 'sd2', 'sdxl'] as const
 const parts = ['text_encoder', 'text_encoder_2', 'unet', 'vae'] as const
 
@@ -62,7 +64,12 @@ describe.each(familyNames)('names of %s', (family) => {
       const ours = split[part]!
       const listed = expected.map(([name, origin, third, shape]) => {
         const whole = file.tensors.get(origin)!
-        return { name, origin, offset: whole.offset + (/in_proj_/.test(origin) ? (third * whole.length) / 3 : 0), size: shape.reduce((a, b) => a * b, 2) }
+        return {
+          name,
+          origin,
+          offset: whole.offset + (/in_proj_/.test(origin) ? (third * whole.length) / 3 : 0),
+          size: shape.reduce((a, b) => a * b, 2),
+        }
       })
       const found = expected.map(([name]) => {
         const { origin, offset, length } = ours.get(name)!
@@ -77,7 +84,10 @@ describe.each(familyNames)('names of %s', (family) => {
       const expected = golden.names[family][part]
       if (!expected) continue
       const required = requiredTensors(part, parse(part, golden.configs[family][part]) as PartConfigs[typeof part])
-      expect([...required].sort(([a], [b]) => (a < b ? -1 : 1)), part).toEqual(expected.map(([name, , , shape]) => [name, shape]))
+      expect(
+        [...required].sort(([a], [b]) => (a < b ? -1 : 1)),
+        part,
+      ).toEqual(expected.map(([name, , , shape]) => [name, shape]))
     }
   })
 
@@ -91,7 +101,10 @@ describe.each(familyNames)('names of %s', (family) => {
       ...(split.text_encoder_2 ? { text_encoder_2: inferClipConfig(split.text_encoder_2, 'gelu') } : {}),
     }
     for (const part of parts) {
-      if (inferred[part]) expect(parse(part, inferred[part])).toEqual(parse(part, golden.configs[isTiny ? `tiny-${family}` : family][part]))
+      if (inferred[part])
+        expect(parse(part, inferred[part])).toEqual(
+          parse(part, golden.configs[isTiny ? `tiny-${family}` : family][part]),
+        )
     }
   })
 })
@@ -136,30 +149,58 @@ describe.each(familyNames)('values of %s', (family) => {
       const config = golden.configs[`tiny-${family}`][part]
       const isText = part.startsWith('text')
       await mkdir(join(source, part), { recursive: true })
-      await writeFile(join(source, part, 'config.json'), JSON.stringify(isText && 'projection_dim' in config ? { ...config, architectures: ['CLIPTextModelWithProjection'] } : config))
+      await writeFile(
+        join(source, part, 'config.json'),
+        JSON.stringify(
+          isText && 'projection_dim' in config ? { ...config, architectures: ['CLIPTextModelWithProjection'] } : config,
+        ),
+      )
       const weights = await readSafetensors(join(folder, 'half', `${part}.safetensors`))
       // transformers 5.6 and later leave "text_model." out of the plain class.
-      const planned = [...weights.tensors].map(([name, { dtype, shape }]) => ({ name: part === 'text_encoder' ? name.replace('text_model.', '') : name, origin: name, dtype, shape }))
+      const planned = [...weights.tensors].map(([name, { dtype, shape }]) => ({
+        name: part === 'text_encoder' ? name.replace('text_model.', '') : name,
+        origin: name,
+        dtype,
+        shape,
+      }))
       const write = (file: string, some: typeof planned) =>
         writeSafetensors(join(source, part, file), some, async function* ({ name }) {
           yield await readTensor(weights.tensors.get(planned.find((tensor) => tensor.name === name)!.origin)!)
         })
-      if (part !== 'unet') await write(isText ? 'model.fp16.safetensors' : 'diffusion_pytorch_model.safetensors', planned)
+      if (part !== 'unet')
+        await write(isText ? 'model.fp16.safetensors' : 'diffusion_pytorch_model.safetensors', planned)
       else {
         const shards = [planned.filter((_, i) => i % 2 === 0), planned.filter((_, i) => i % 2 === 1)]
-        const files = ['diffusion_pytorch_model-00001-of-00002.safetensors', 'diffusion_pytorch_model-00002-of-00002.safetensors']
+        const files = [
+          'diffusion_pytorch_model-00001-of-00002.safetensors',
+          'diffusion_pytorch_model-00002-of-00002.safetensors',
+        ]
         await Promise.all(shards.map((shard, i) => write(files[i], shard)))
         const map = Object.fromEntries(shards.flatMap((shard, i) => shard.map(({ name }) => [name, files[i]])))
-        await writeFile(join(source, part, 'diffusion_pytorch_model.safetensors.index.json'), JSON.stringify({ metadata: {}, weight_map: map }))
+        await writeFile(
+          join(source, part, 'diffusion_pytorch_model.safetensors.index.json'),
+          JSON.stringify({ metadata: {}, weight_map: map }),
+        )
       }
     }
     await mkdir(join(source, 'scheduler'))
-    const scheduler = { _class_name: 'DDIMScheduler', beta_start: 0.00085, beta_end: 0.012, beta_schedule: 'scaled_linear', prediction_type: 'v_prediction', rescale_betas_zero_snr: true }
+    const scheduler = {
+      _class_name: 'DDIMScheduler',
+      beta_start: 0.00085,
+      beta_end: 0.012,
+      beta_schedule: 'scaled_linear',
+      prediction_type: 'v_prediction',
+      rescale_betas_zero_snr: true,
+    }
     await writeFile(join(source, 'scheduler', 'scheduler_config.json'), JSON.stringify(scheduler))
 
     const manifest = await convertCheckpoint(source, join(folder, 'from-folder'))
     expect(await hashesOf(join(folder, 'from-folder'))).toEqual(golden.hashes[family])
-    expect(manifest.schedule).toMatchObject({ predictionType: 'v_prediction', zeroTerminalSnr: true, betaStart: 0.00085 })
+    expect(manifest.schedule).toMatchObject({
+      predictionType: 'v_prediction',
+      zeroTerminalSnr: true,
+      betaStart: 0.00085,
+    })
     expect(manifest.nativeSize).toEqual({ width: 512, height: 512 }) // sample_size 64 × 8
   })
 })

@@ -41,7 +41,8 @@ export function clipParts(name: string): ClipPart[] {
   const inner = name.startsWith('text_model.') ? name.slice('text_model.'.length) : name
   const fused = /^(encoder\.layers\.\d+)\.self_attn\.in_proj[._](weight|bias)$/.exec(inner)
   if (fused) return thirds(`text_model.${fused[1]}`, fused[2])
-  const isWeight = /^(embeddings\.(token|position)_embedding\.weight|final_layer_norm\.(weight|bias)|encoder\.layers\.\d+\.[\w.]+\.(weight|bias))$/
+  const isWeight =
+    /^(embeddings\.(token|position)_embedding\.weight|final_layer_norm\.(weight|bias)|encoder\.layers\.\d+\.[\w.]+\.(weight|bias))$/
   return isWeight.test(inner) ? [{ name: `text_model.${inner}` }] : []
 }
 
@@ -54,5 +55,8 @@ function blockTensors(path: string, rest: string): ClipPart[] {
 }
 
 function thirds(path: string, leaf: string): ClipPart[] {
-  return projections.map((projection, third) => ({ name: `${path}.self_attn.${projection}.${leaf}`, third: third as 0 | 1 | 2 }))
+  return projections.map((projection, third) => ({
+    name: `${path}.self_attn.${projection}.${leaf}`,
+    third: third as 0 | 1 | 2,
+  }))
 }

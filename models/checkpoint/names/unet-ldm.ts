@@ -50,7 +50,9 @@ export function unetNameFromLdm(name: string, perLevel: number): string | undefi
   const [root, first, second, ...rest] = module
   if (root === 'middle_block') {
     if (first === '1') return join('mid_block.attentions.0', [second, ...rest], leaf)
-    return first === '0' || first === '2' ? resnet(`mid_block.resnets.${Number(first) / 2}`, [second, ...rest], leaf) : undefined
+    return first === '0' || first === '2'
+      ? resnet(`mid_block.resnets.${Number(first) / 2}`, [second, ...rest], leaf)
+      : undefined
   }
   const index = Number(first)
   if (!Number.isInteger(index) || second === undefined) return undefined

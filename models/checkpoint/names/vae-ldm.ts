@@ -1,11 +1,19 @@
 /** Names of the original "LDM" autoencoder, and of older diffusers versions -> diffusers. */
 
 const attentionParts: Record<string, string> = {
-  norm: 'group_norm', q: 'to_q', k: 'to_k', v: 'to_v', proj_out: 'to_out.0',
-  query: 'to_q', key: 'to_k', value: 'to_v', proj_attn: 'to_out.0',
+  norm: 'group_norm',
+  q: 'to_q',
+  k: 'to_k',
+  v: 'to_v',
+  proj_out: 'to_out.0',
+  query: 'to_q',
+  key: 'to_k',
+  value: 'to_v',
+  proj_attn: 'to_out.0',
 }
 
-const name = /^(?:(encoder|decoder)\.)?(conv_in|conv_out|norm_out|conv_norm_out|quant_conv|post_quant_conv|down|up|mid|down_blocks|up_blocks|mid_block)\./
+const name =
+  /^(?:(encoder|decoder)\.)?(conv_in|conv_out|norm_out|conv_norm_out|quant_conv|post_quant_conv|down|up|mid|down_blocks|up_blocks|mid_block)\./
 
 /** True for any name an autoencoder can have, in either naming, once its prefix is gone. */
 export function isVaeName(candidate: string): boolean {
@@ -41,10 +49,12 @@ export function vaeNameFromLdm(candidate: string, levels: number): string | unde
       return path(`${group}_blocks`, level, `${group}samplers.0`, ...rest.slice(2))
     }
     case 'mid':
-      if (rest[0] === 'attn_1') return path('mid_block.attentions.0', attentionParts[rest[1]] ?? rest[1], ...rest.slice(2))
+      if (rest[0] === 'attn_1')
+        return path('mid_block.attentions.0', attentionParts[rest[1]] ?? rest[1], ...rest.slice(2))
       return path('mid_block.resnets', String(Number(rest[0].replace('block_', '')) - 1), ...shortcut(rest.slice(1)))
     case 'mid_block':
-      if (rest[0] === 'attentions') return path(group, rest[0], rest[1], attentionParts[rest[2]] ?? rest[2], ...rest.slice(3))
+      if (rest[0] === 'attentions')
+        return path(group, rest[0], rest[1], attentionParts[rest[2]] ?? rest[2], ...rest.slice(3))
       return candidate
     default:
       return candidate

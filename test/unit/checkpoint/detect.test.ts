@@ -3,7 +3,8 @@ import { detectFamily } from '../../../models/checkpoint/detect.ts'
 import type { LdmTensor } from '../../../scripts/ldm-layout.ts'
 import { ldmConfigs, ldmTensors, tinyLdmConfigs } from '../../../scripts/ldm-layout.ts'
 
-const table = (tensors: LdmTensor[]) => new Map(tensors.map(({ name, shape }) => [name, { file: 'x', offset: 0, length: 0, dtype: 'F16' as const, shape }]))
+const table = (tensors: LdmTensor[]) =>
+  new Map(tensors.map(({ name, shape }) => [name, { file: 'x', offset: 0, length: 0, dtype: 'F16' as const, shape }]))
 const names = (...list: string[]): LdmTensor[] => list.map((name) => ({ name, shape: [8, 8] }))
 const verdict = (tensors: LdmTensor[]) => {
   try {
@@ -16,7 +17,8 @@ const verdict = (tensors: LdmTensor[]) => {
 const sd15 = ldmTensors(ldmConfigs.sd15)
 const sdxl = ldmTensors(ldmConfigs.sdxl)
 const P = 'model.diffusion_model.'
-const reshape = (tensors: LdmTensor[], name: string, shape: number[]) => tensors.map((tensor) => (tensor.name === P + name ? { ...tensor, shape } : tensor))
+const reshape = (tensors: LdmTensor[], name: string, shape: number[]) =>
+  tensors.map((tensor) => (tensor.name === P + name ? { ...tensor, shape } : tensor))
 const without = (tensors: LdmTensor[], part: string) => tensors.filter(({ name }) => !name.includes(part))
 
 describe('families that work', () => {
@@ -29,11 +31,15 @@ describe('families that work', () => {
     }
   })
   it('averages (EMA) beside the live weights change nothing', () => {
-    const ema = sdxl.filter(({ name }) => name.startsWith(P)).map(({ name, shape }) => ({ name: `model_ema.${name.slice(6).replaceAll('.', '')}`, shape }))
+    const ema = sdxl
+      .filter(({ name }) => name.startsWith(P))
+      .map(({ name, shape }) => ({ name: `model_ema.${name.slice(6).replaceAll('.', '')}`, shape }))
     expect(verdict([...ema, ...sdxl])).toBe('sdxl')
   })
   it('a network of no published width and without a text tower is not taken for any of them', () => {
-    expect(verdict(ldmTensors(tinyLdmConfigs.sd15).filter(({ name }) => name.startsWith(P)))).toMatch(/^checkpoint-unknown: .*no layout/)
+    expect(verdict(ldmTensors(tinyLdmConfigs.sd15).filter(({ name }) => name.startsWith(P)))).toMatch(
+      /^checkpoint-unknown: .*no layout/,
+    )
   })
 })
 
@@ -45,7 +51,12 @@ describe('relatives that do not work are named', () => {
     ['depth', reshape(ldmTensors(ldmConfigs.sd2), 'input_blocks.0.0.weight', [320, 5, 3, 3])],
     ['Stable Diffusion 2 Depth', [...ldmTensors(ldmConfigs.sd2), ...names('depth_model.model.x')]],
     ['unCLIP', [...ldmTensors(ldmConfigs.sd2), { name: `${P}label_emb.0.0.weight`, shape: [1280, 1536] }]],
-    ['refiner', sdxl.filter(({ name }) => !name.startsWith('conditioner.')).concat(names('conditioner.embedders.0.model.ln_final.weight'))],
+    [
+      'refiner',
+      sdxl
+        .filter(({ name }) => !name.startsWith('conditioner.'))
+        .concat(names('conditioner.embedders.0.model.ln_final.weight')),
+    ],
     ['x4 upscaler', [...sd15, ...names(`${P}label_emb.weight`)]],
     ['Stable Video Diffusion', [...sd15, ...names(`${P}input_blocks.8.0.time_mixer.mix_factor`)]],
     ['SSD-1B', without(sdxl, 'middle_block.1.')],
@@ -53,13 +64,22 @@ describe('relatives that do not work are named', () => {
     ['Playground', [...sdxl, ...names('edm_mean', 'edm_std')]],
     ['CosXL', [...sdxl, ...names('edm_vpred.sigma_max')]],
     ['Stable Diffusion 3', names(`${P}joint_blocks.0.context_block.adaLN_modulation.1.bias`)],
-    ['3.5 Large', names(`${P}joint_blocks.0.context_block.adaLN_modulation.1.bias`, `${P}joint_blocks.37.x_block.mlp.fc1.weight`)],
+    [
+      '3.5 Large',
+      names(`${P}joint_blocks.0.context_block.adaLN_modulation.1.bias`, `${P}joint_blocks.37.x_block.mlp.fc1.weight`),
+    ],
     ['FLUX.1 dev', names('double_blocks.0.img_attn.norm.key_norm.scale', 'guidance_in.in_layer.bias')],
     ['FLUX.1 schnell', names(`${P}double_blocks.0.img_attn.norm.key_norm.scale`)],
-    ['FLUX.1 Fill', [...names('double_blocks.0.img_attn.norm.key_norm.scale'), { name: 'img_in.weight', shape: [3072, 384] }]],
+    [
+      'FLUX.1 Fill',
+      [...names('double_blocks.0.img_attn.norm.key_norm.scale'), { name: 'img_in.weight', shape: [3072, 384] }],
+    ],
     ['FLUX.2', names('double_stream_modulation_img.lin.weight', 'double_blocks.0.img_attn.norm.key_norm.scale')],
     ['Chroma', names('distilled_guidance_layer.in_proj.bias', 'double_blocks.0.img_attn.norm.key_norm.scale')],
-    ['HunyuanVideo', names('double_blocks.0.img_attn.norm.key_norm.scale', 'txt_in.individual_token_refiner.blocks.0.x')],
+    [
+      'HunyuanVideo',
+      names('double_blocks.0.img_attn.norm.key_norm.scale', 'txt_in.individual_token_refiner.blocks.0.x'),
+    ],
     ['Qwen-Image', names('transformer_blocks.0.img_mod.1.weight')],
     ['Z-Image', names('layers.0.adaLN_modulation.0.weight', 'cap_embedder.0.weight')],
     ['Lumina', names('layers.0.adaLN_modulation.1.weight', 'cap_embedder.0.weight')],
@@ -75,16 +95,32 @@ describe('relatives that do not work are named', () => {
 })
 
 describe('files that are no models say what they look like', () => {
-  const lora = (down: string, up: string) => [0, 1, 2, 3].flatMap((i) => names(`lora_unet_down_blocks_${i}_x${down}`, `lora_unet_down_blocks_${i}_x${up}`, `lora_unet_down_blocks_${i}_x.alpha`))
+  const lora = (down: string, up: string) =>
+    [0, 1, 2, 3].flatMap((i) =>
+      names(
+        `lora_unet_down_blocks_${i}_x${down}`,
+        `lora_unet_down_blocks_${i}_x${up}`,
+        `lora_unet_down_blocks_${i}_x.alpha`,
+      ),
+    )
   it.each([
     ['adapter', lora('.lora_down.weight', '.lora_up.weight')],
     ['adapter', names('unet.down_blocks.0.attn1.to_q.lora_A.weight', 'unet.down_blocks.0.attn1.to_q.lora_B.weight')],
     ['adapter', names('transformer.x.lora_A.default.weight', 'transformer.x.lora_B.default.weight')],
-    ['adapter', names('mid_block.attn1.processor.to_q_lora.down.weight', 'mid_block.attn1.processor.to_q_lora.up.weight')],
+    [
+      'adapter',
+      names('mid_block.attn1.processor.to_q_lora.down.weight', 'mid_block.attn1.processor.to_q_lora.up.weight'),
+    ],
     ['adapter', names('<s1>', 'unet:0:up', 'unet:0:down', 'text_encoder:0:up', 'text_encoder:0:down')],
     ['adapter', names('lora_te_x.hada_w1_a', 'lora_te_x.hada_w1_b', 'lora_te_x.hada_w2_a', 'lora_te_x.hada_w2_b')],
     ['adapter', names('lycoris_x.lokr_w1', 'lycoris_x.lokr_w2_a', 'lycoris_x.lokr_w2_b', 'lycoris_x.alpha')],
-    ['adapter', names('diffusion_model.input_blocks.1.1.proj_in.lora_A.weight', 'diffusion_model.input_blocks.1.1.proj_in.lora_B.weight')],
+    [
+      'adapter',
+      names(
+        'diffusion_model.input_blocks.1.1.proj_in.lora_A.weight',
+        'diffusion_model.input_blocks.1.1.proj_in.lora_B.weight',
+      ),
+    ],
     ['ControlNet', names('control_model.time_embed.0.weight')],
     ['ControlNet', names('input_blocks.0.0.weight', 'input_hint_block.0.weight')],
     ['ControlNet', names('controlnet_cond_embedding.conv_in.weight', 'conv_in.weight')],

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { convertElements, floatToHalf, halfToFloat, toFloat32 } from '../../../models/checkpoint/dtypes.ts'
 
-const bytesOf = (values: Uint16Array | Float32Array | Float64Array) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
+const bytesOf = (values: Uint16Array | Float32Array | Float64Array) =>
+  new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
 const asHalves = (bytes: Uint8Array) => [...new Uint16Array(Uint8Array.from(bytes).buffer)]
 const asFloats = (bytes: Uint8Array) => [...new Float32Array(Uint8Array.from(bytes).buffer)]
 
@@ -28,7 +29,15 @@ function nearestHalf(value: number): number {
 
 describe('halves', () => {
   it('decode the values the format defines', () => {
-    expect([0x3c00, 0xc000, 0x7bff, 0x0001, 0x0400, 0x7c00, 0x3555].map(halfToFloat)).toEqual([1, -2, 65504, 2 ** -24, 2 ** -14, Infinity, 0.333251953125])
+    expect([0x3c00, 0xc000, 0x7bff, 0x0001, 0x0400, 0x7c00, 0x3555].map(halfToFloat)).toEqual([
+      1,
+      -2,
+      65504,
+      2 ** -24,
+      2 ** -14,
+      Infinity,
+      0.333251953125,
+    ])
     expect(halfToFloat(0x7e01)).toBeNaN()
     expect(Object.is(halfToFloat(0x8000), -0)).toBe(true)
   })
@@ -41,7 +50,9 @@ describe('halves', () => {
   it('are the nearest to any float32, ties to even', () => {
     let state = 1
     const random = () => (state = (state * 48271) % 2147483647) / 2147483647
-    const values = Array.from({ length: 50_000 }, () => Math.fround((random() - 0.5) * 2 ** (Math.floor(random() * 44) - 27)))
+    const values = Array.from({ length: 50_000 }, () =>
+      Math.fround((random() - 0.5) * 2 ** (Math.floor(random() * 44) - 27)),
+    )
     expect(values.filter((value) => floatToHalf(value) !== nearestHalf(value))).toEqual([])
     const evens = Array.from({ length: 0x7bff }, (_, bits) => bits)
     expect(evens.filter((bits) => floatToHalf((halves[bits] + halves[bits + 1]) / 2) !== bits + (bits % 2))).toEqual([])
@@ -83,8 +94,14 @@ describe('convertElements', () => {
     const floats = bytesOf(Float32Array.of(1, NaN, Infinity, 70000, -70000, -1e30))
     expect(convertElements(floats, 'F32', 'F16')).toMatchObject({ nonFinite: 2, overflowed: 3 })
     expect(convertElements(floats, 'F32', 'F32')).toMatchObject({ nonFinite: 2, overflowed: 0 })
-    expect(convertElements(bytesOf(Uint16Array.of(0x7f80, 0x7fc0, 0x4800, 0x3f80)), 'BF16', 'F16')).toMatchObject({ nonFinite: 2, overflowed: 1 })
-    expect(convertElements(bytesOf(Uint16Array.of(0x7c00, 0xfe00, 0x7bff)), 'F16', 'F16')).toMatchObject({ nonFinite: 2, overflowed: 0 })
+    expect(convertElements(bytesOf(Uint16Array.of(0x7f80, 0x7fc0, 0x4800, 0x3f80)), 'BF16', 'F16')).toMatchObject({
+      nonFinite: 2,
+      overflowed: 1,
+    })
+    expect(convertElements(bytesOf(Uint16Array.of(0x7c00, 0xfe00, 0x7bff)), 'F16', 'F16')).toMatchObject({
+      nonFinite: 2,
+      overflowed: 0,
+    })
     expect(convertElements(bytesOf(Uint16Array.of(0x7c00)), 'F16', 'F32')).toMatchObject({ nonFinite: 1 })
     expect(convertElements(Uint8Array.of(0x7e), 'F8_E4M3', 'F16', 1000)).toMatchObject({ nonFinite: 0, overflowed: 1 })
   })
