@@ -1,0 +1,160 @@
+import { describe, expect, it } from 'vitest'
+import { GenerateRequest, type ImageRecord, type Job, type ModelRecord } from '../../../preload/contract.ts'
+import { Announcer } from '../../../renderer/state/announcer.svelte.ts'
+import { FormState } from '../../../renderer/state/form.svelte.ts'
+import { JobsState, progressOf } from '../../../renderer/state/jobs.svelte.ts'
+import { LibraryState } from '../../../renderer/state/library.svelte.ts'
+import { shapeNames, shapeOf, sizeOf, snapSide } from '../../../renderer/state/shapes.ts'
+import { spokenTime } from '../../../renderer/state/time.ts'
+
+const model: ModelRecord = {
+  id: 'starter', name: 'Starter', family: 'sd15', nativeWidth: 256, nativeHeight: 256, weightBytes: 1,
+  defaults: { steps: 24, guidanceScale: 4.5, sampler: 'dpmpp_2m', schedule: 'karras' },
+}
+const job = (part: Partial<Job> = {}): Job => ({
+  id: 'j', status: 'running', request: GenerateRequest.parse({ prompt: 'a' }), phase: 'denoising', step: 0, steps: 20, index: 0, images: [], ...part,
+})
+const image = (id: string, createdAt: number): ImageRecord => ({ id, url: '', file: '', prompt: id, seed: 1, width: 1, height: 1, createdAt })
+
+describe('the form', () => {
+  it('follows the model where nothing was touched, and keeps what was', () => {
+    const form = new FormState()
+    form.models = [model]
+    form.prompt = 'a fox'
+    expect(form.request()).toMatchObject({ width: 256, height: 256, steps: 24, guidanceScale: 4.5, sampler: 'dpmpp_2m', schedule: 'karras' })
+    expect(form.request()).not.toHaveProperty('seed')
+    form.steps = 8
+    form.models = [{ ...model, defaults: { ...model.defaults, steps: 30, guidanceScale: 7 } }]
+    expect(form.request()).toMatchObject({ steps: 8, guidanceScale: 7 })
+  })
+
+  it('asks for what the contract accepts, for every shape', () => {
+    const form = new FormState()
+    form.models = [model]
+    form.prompt = 'a fox'
+    for (const shape of shapeNames) {
+      form.setShape(shape)
+      expect(GenerateRequest.safeParse(form.request()).success, shape).toBe(true)
+    }
+  })
+
+  it('comes back from its snapshot, and what was not touched still follows the model', () => {
+    const form = new FormState()
+    form.models = [model]
+    form.prompt = 'a harbour'
+    form.setShape('16:9')
+    form.keepSeed(99)
+    form.guidanceScale = 3.5
+    const again = new FormState()
+    again.models = [{ ...model, defaults: { ...model.defaults, steps: 12 } }]
+    again.restore(JSON.parse(JSON.stringify(form.snapshot())))
+    expect(again.request()).toEqual({ ...form.request(), steps: 12 })
+    expect(again.shape).toBe('16:9')
+  })
+
+  it('snaps sides and says when the negative prompt has no effect', () => {
+    const form = new FormState()
+    form.models = [model]
+    form.setShape('custom')
+    form.setSide('width', 515)
+    form.setSide('height', 99999)
+    expect(form.size).toEqual({ width: 512, height: 2048 })
+    expect(form.shape).toBe('custom')
+    expect(form.negativeReason).toBeUndefined()
+    form.guidanceScale = 1
+    expect(form.negativeReason).toContain('guidance scale 1')
+  })
+})
+
+describe('shapes', () => {
+  it('keep the proportions and about the number of pixels, and are found again by their size', () => {
+    for (const native of [{ width: 256, height: 256 }, { width: 512, height: 512 }, { width: 1024, height: 1024 }]) {
+      for (const name of shapeNames.filter((one) => one !== 'custom')) {
+        const size = sizeOf(name, native)
+        const [across, down] = name.split(':').map(Number)
+        expect(Math.abs(Math.log(size.width / size.height / (across / down)))).toBeLessThan(0.16)
+        expect(Math.abs(Math.log((size.width * size.height) / (native.width * native.height)))).toBeLessThan(0.12)
+        expect(shapeOf(size, native)).toBe(name)
+      }
+    }
+    expect(snapSide(Number.NaN)).toBe(64)
+    expect(snapSide(70)).toBe(72)
+  })
+})
+
+describe('the queue as the window sees it', () => {
+  it('replaces a known job and adds a new one', () => {
+    const jobs = new JobsState()
+    jobs.replace([job({ id: 'a' }), job({ id: 'b', status: 'waiting' })])
+    jobs.apply(job({ id: 'a', step: 3 }))
+    jobs.apply(job({ id: 'c', status: 'waiting' }))
+    expect(jobs.running?.step).toBe(3)
+    expect(jobs.waiting.map(({ id }) => id)).toEqual(['b', 'c'])
+    jobs.markStopping('a')
+    expect(jobs.running?.isStopping).toBe(true)
+  })
+
+  it('shows a failure until it is put away or something newer has ended', () => {
+    const jobs = new JobsState()
+    const error = { code: 'engine-crashed', message: 'x' } as const
+    jobs.replace([job({ id: 'a', status: 'failed', error })])
+    expect(jobs.failed?.id).toBe('a')
+    jobs.dismiss('a')
+    expect(jobs.failed).toBeUndefined()
+    jobs.apply(job({ id: 'b', status: 'failed', error }))
+    expect(jobs.failed?.id).toBe('b')
+    jobs.apply(job({ id: 'c', status: 'done' }))
+    expect(jobs.failed).toBeUndefined()
+  })
+
+  it('counts progress over phases and pictures, never backwards', () => {
+    const values = [
+      job({ phase: 'loading' }),
+      job({ phase: 'encoding' }),
+      job({ step: 1 }),
+      job({ step: 20 }),
+      job({ phase: 'decoding', step: 20 }),
+      job({ phase: 'saving', step: 20 }),
+      job({ status: 'done', phase: 'done' }),
+    ].map(progressOf)
+    expect(values).toEqual([...values].sort((a, b) => a - b))
+    expect(values.at(-1)).toBe(1)
+    const half = { ...job().request, count: 2 }
+    expect(progressOf(job({ request: half, index: 1, phase: 'loading' }))).toBe(0.5)
+  })
+
+  it('is announced at the quarters, once each, and at its end', () => {
+    const announcer = new Announcer()
+    const heard: string[] = []
+    const listen = () => heard.at(-1) !== announcer.polite && heard.push(announcer.polite)
+    for (let step = 0; step <= 20; step++) {
+      announcer.jobChanged(job({ step }))
+      listen()
+    }
+    announcer.jobChanged(job({ status: 'done', images: ['x'] }))
+    listen()
+    expect(heard).toEqual(['', '25 % done', '50 % done', '75 % done', 'The picture is finished.'])
+    announcer.jobChanged(job({ id: 'k' }))
+    announcer.jobChanged(job({ id: 'k', status: 'failed', error: { code: 'disk-full', message: 'The disk is full.', hint: 'Free some.' } }))
+    expect(announcer.assertive).toBe('The disk is full. Free some.')
+  })
+})
+
+describe('the pictures', () => {
+  it('are newest first, each once, and the chosen one stays chosen when more come', () => {
+    const library = new LibraryState()
+    library.replace([image('b', 2), image('a', 1)])
+    library.select('a')
+    library.add(image('c', 3))
+    library.add(image('c', 3))
+    expect(library.images.map(({ id }) => id)).toEqual(['c', 'b', 'a'])
+    expect(library.selected?.id).toBe('a')
+    library.follow()
+    expect(library.selected).toBeUndefined()
+    expect(library.newest?.id).toBe('c')
+  })
+})
+
+it('says times as people do', () => {
+  expect([100, 7400, 43_000, 100_000, 7_300_000].map(spokenTime)).toEqual(['1 s', '7 s', '45 s', '2 min', '2 h'])
+})
