@@ -10,7 +10,7 @@ import { probeArgument, type ProbeResult } from './probe.ts'
 import type { DeviceChoice } from './protocol.ts'
 
 /** A graphics driver that hangs must not hang the start; a cold shader compilation takes a few seconds. */
-const probeLimitMs = 20_000
+const defaultLimitMs = 20_000
 /** Drivers are updated, cards are changed: what was found is believed for a week. */
 const cacheLifetimeMs = 7 * 24 * 3600 * 1000
 
@@ -35,12 +35,16 @@ const providerNames: Record<Provider, string> = {
  * `auto` also wants it to be faster than the processor, which a card emulated in software never is.
  * `probeEntry` is the engine's entry file.
  */
-export async function chooseDevice(choice: DeviceChoice, probeEntry: string): Promise<DeviceReport> {
+export async function chooseDevice(
+  choice: DeviceChoice,
+  probeEntry: string,
+  limitMs = defaultLimitMs,
+): Promise<DeviceReport> {
   if (choice === 'cpu') return processor('It was chosen.')
   const failures: string[] = []
   for (const provider of candidates[process.platform] ?? []) {
     if (!bundledProviders().includes(provider)) continue
-    const result = await probe(provider, probeEntry)
+    const result = await probe(provider, probeEntry, limitMs)
     const name = providerNames[provider]
     if (!result.isUsable) failures.push(`${name}: ${result.reason}`)
     else {
@@ -62,7 +66,7 @@ function processor(reason: string): DeviceReport {
 }
 
 /** The remembered result of a probe, or a new one. Only successes and clean failures are remembered, not time-outs. */
-async function probe(provider: Provider, entry: string): Promise<ProbeResult> {
+async function probe(provider: Provider, entry: string, limitMs: number): Promise<ProbeResult> {
   const file = join(vignetteHome(), 'device.json')
   // What decides the outcome as far as we can see it: our runtime, the system, and where the Vulkan driver comes from.
   const drivers = [process.env.VK_DRIVER_FILES, process.env.VK_ICD_FILENAMES].join('|')
@@ -70,7 +74,7 @@ async function probe(provider: Provider, entry: string): Promise<ProbeResult> {
   const known = readCache(file)
   const hit = known[key]
   if (hit && Date.now() - hit.at < cacheLifetimeMs && hit.at <= Date.now()) return hit.result
-  const { result, isFinal } = await runInChild(provider, entry)
+  const { result, isFinal } = await runInChild(provider, entry, limitMs)
   if (isFinal) writeCache(file, { ...known, [key]: { at: Date.now(), result } })
   return result
 }
@@ -97,7 +101,11 @@ function writeCache(file: string, cache: Cache): void {
   }
 }
 
-function runInChild(provider: Provider, entry: string): Promise<{ result: ProbeResult; isFinal: boolean }> {
+function runInChild(
+  provider: Provider,
+  entry: string,
+  limitMs: number,
+): Promise<{ result: ProbeResult; isFinal: boolean }> {
   return new Promise((resolve) => {
     // Inside Electron the executable is Electron: this makes it behave as Node.
     const env = process.versions.electron ? { ...process.env, ELECTRON_RUN_AS_NODE: '1' } : process.env
@@ -105,10 +113,14 @@ function runInChild(provider: Provider, entry: string): Promise<{ result: ProbeR
     const unusable = (reason: string) => ({ result: { isUsable: false as const, reason }, isFinal: true })
     let answer: { result: ProbeResult; isFinal: boolean } = unusable('its driver ended the test program')
     const timer = setTimeout(() => {
-      answer = { ...unusable(`no answer within ${probeLimitMs / 1000} s`), isFinal: false }
+      answer = { ...unusable(`no answer within ${limitMs / 1000} s`), isFinal: false }
       child.kill('SIGKILL')
-    }, probeLimitMs)
-    child.on('message', (message) => (answer = { result: message as ProbeResult, isFinal: true }))
+    }, limitMs)
+    child.on('message', (message) => {
+      answer = { result: message as ProbeResult, isFinal: true }
+      // Some drivers crash or hang while they are shut down, after the work is done: it gets no chance to.
+      child.kill('SIGKILL')
+    })
     child.on('error', (error) => (answer = { ...unusable(error.message), isFinal: false }))
     // 'close' comes after 'exit' and 'error', when no message can arrive any more.
     child.on('close', () => {

@@ -23,14 +23,14 @@ export type ProbeResult = { isUsable: true; gpuMs: number; cpuMs: number } | { i
 const tolerance = 1e-3
 const repetitions = 3
 
-/** Runs the test graph on `provider` and on the processor and sends a ProbeResult to the parent process. */
+/** Runs the test graph on `provider` and on the processor and sends a ProbeResult to the parent, which ends us. */
 export async function runProbe(provider: string): Promise<void> {
   const result = await compare(provider as Provider).catch((error: unknown) => ({
     isUsable: false as const,
     reason: explain(error instanceof Error ? error.message : String(error)),
   }))
-  // Some drivers crash while they are shut down, after the work is done: leave before they can.
-  process.send?.(result, undefined, undefined, () => process.kill(process.pid, 'SIGKILL'))
+  process.once('disconnect', () => process.exit())
+  process.send?.(result)
 }
 
 async function compare(provider: Provider): Promise<ProbeResult> {
