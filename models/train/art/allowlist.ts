@@ -34,7 +34,7 @@ export const ART: Record<Style, ArtSet> = {
     title: 'Twemoji',
     author: 'Twitter and contributors',
     licence: 'CC-BY-4.0',
-    link: 'https://github.com/twitter/twemoji'
+    link: 'https://github.com/jdecked/twemoji'
   },
   soft: {
     package: '@iconify-json/fluent-emoji',

@@ -231,7 +231,7 @@ def finish(run: str, pools: list[str], decoder: bool) -> None:
     for name in pools:
         pool = Pool(name)
         n = len(pool)
-        picks = np.linspace(0, n - 1, 96).astype(int)
+        picks = np.linspace(0, n - 1, 64).astype(int)
         score = []
         for i in range(0, len(picks), 8):
             x = to_input(pool.images[picks[i : i + 8]])
