@@ -50,24 +50,9 @@ export async function* generate(
   const init = job.init && repeatLatents((await encode(networks, job.init.image, tiles)).data, seeds.length)
 
   // Noise levels from large to none; with a start picture only the later ones.
-  const isVelocity = manifest.schedule.predictionType === 'v_prediction'
-  if (job.zeroTerminalSnr && !isVelocity) {
-    yield { type: 'notice', message: 'Starting from pure noise needs a model that predicts velocity; it was left off.' }
-  }
-  const levels = noiseLevels({ ...manifest.schedule, zeroTerminalSnr: job.zeroTerminalSnr && isVelocity })
-  const all = sigmaSchedule(job.schedule, levels, job.steps)
-  const sigmas = job.init ? sigmasForStrength(all, job.init.strength) : all
+  const { levels, sigmas, notices } = planSteps(job, manifest)
+  for (const message of notices) yield { type: 'notice', message }
   const steps = sigmas.length - 1
-  const noisiest = levels.sigmas[levels.sigmas.length - 1]
-  if (job.zeroTerminalSnr && isVelocity && all[0] < 0.99 * noisiest) {
-    yield { type: 'notice', message: `The schedule ${job.schedule} never starts from pure noise; trailing does.` }
-  }
-  if (steps === 0) {
-    yield {
-      type: 'notice',
-      message: `At strength ${job.init?.strength} none of ${job.steps} steps runs; the picture stays.`,
-    }
-  }
 
   // Denoising, all pictures side by side.
   yield { type: 'phase', phase: 'denoising' }
@@ -91,10 +76,8 @@ export async function* generate(
   for await (const step of samplers[job.sampler](denoise, latents, sigmas, { noise, levels })) {
     if (init && mask) keepKnown(step.x, step.sigma, init, startNoise, mask)
     latents = step.x
-    const wantsPreview = job.preview === 'fast' && manifest.previewMatrix !== undefined
-    const small = wantsPreview
-      ? preview(step.denoised.subarray(0, size), shape, manifest.previewMatrix as number[][])
-      : undefined
+    const matrix = job.preview === 'fast' ? manifest.previewMatrix : undefined
+    const small = matrix && preview(step.denoised.subarray(0, size), shape, matrix)
     yield { type: 'step', step: step.index + 1, steps, ...(small && { preview: small }) }
   }
   if (!latents.every(Number.isFinite)) {
@@ -110,6 +93,27 @@ export async function* generate(
     const image = job.init && job.mask ? pasteOutside(decoded, job.init.image, job.mask) : decoded
     yield { type: 'image', image, seed }
   }
+}
+
+/** Which noise levels the job runs through, and what of its wishes cannot be met. */
+function planSteps(job: GenerateJob, manifest: ModelManifest) {
+  const notices: string[] = []
+  // From pure noise there is nothing to subtract noise from: only a velocity says where to go.
+  const canStartFromNoise = manifest.schedule.predictionType === 'v_prediction'
+  const zeroTerminalSnr = job.zeroTerminalSnr && canStartFromNoise
+  if (job.zeroTerminalSnr && !canStartFromNoise) {
+    notices.push('Starting from pure noise needs a model that predicts velocity; it was left off.')
+  }
+  const levels = noiseLevels({ ...manifest.schedule, zeroTerminalSnr })
+  const all = sigmaSchedule(job.schedule, levels, job.steps)
+  if (zeroTerminalSnr && all[0] < 0.99 * levels.sigmas[levels.sigmas.length - 1]) {
+    notices.push(`The schedule ${job.schedule} never starts from pure noise; trailing does.`)
+  }
+  const sigmas = job.init ? sigmasForStrength(all, job.init.strength) : all
+  if (job.init && sigmas.length === 1) {
+    notices.push(`At strength ${job.init.strength} none of ${job.steps} steps runs; the picture stays.`)
+  }
+  return { levels, sigmas, notices }
 }
 
 function checkSize(job: GenerateJob, manifest: ModelManifest): void {

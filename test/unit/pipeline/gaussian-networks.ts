@@ -73,16 +73,18 @@ export function gaussianNetworks(options: Options = {}): Networks & { calls: Cal
     const n = sample.shape[0]
     const size = sample.data.length / n
     const perRow = context.data.length / n
-    const data = sample.data.map((value, i) => {
-      const row = Math.floor(i / size)
+    const data = new Float32Array(sample.data.length)
+    for (let row = 0; row < n; row++) {
       const sigma = levels.sigmaAt(timestep.data[row])
+      const total = Math.sqrt(1 + sigma * sigma)
       let mean = 0
       for (let t = 0; t < perRow; t += context.shape[2]) mean += context.data[row * perRow + t] / context.shape[1]
-      const x = value * Math.sqrt(1 + sigma * sigma)
-      const clean = (x * deviation ** 2 + mean * sigma ** 2) / (sigma ** 2 + deviation ** 2)
-      if (predictionType === 'epsilon') return (x - clean) / sigma
-      return (x / (1 + sigma * sigma) - clean) * (Math.sqrt(1 + sigma * sigma) / sigma)
-    })
+      for (let i = row * size; i < (row + 1) * size; i++) {
+        const x = sample.data[i] * total
+        const clean = (x * deviation ** 2 + mean * sigma ** 2) / (sigma ** 2 + deviation ** 2)
+        data[i] = predictionType === 'epsilon' ? (x - clean) / sigma : ((x / total ** 2 - clean) * total) / sigma
+      }
+    }
     return tensor(data, sample.shape)
   }
 

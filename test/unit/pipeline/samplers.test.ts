@@ -38,7 +38,7 @@ test.each([
 test.each(samplerNames.filter((name) => name !== 'lcm' && name !== 'tcd'))(
   '%s turns noise into data of the right spread',
   async (sampler) => {
-    const noise = normalNoise(3)(20_000).map((value) => value * Math.sqrt(10 ** 2 + d * d))
+    const noise = normalNoise(3)(6000).map((value) => value * Math.sqrt(10 ** 2 + d * d))
     const x = await last(sampler, noise, [...geometric(10, 0.03, 60), 0])
     const deviation = Math.sqrt(x.reduce((sum, value) => sum + value * value, 0) / x.length)
     expect(deviation / d).toBeGreaterThan(0.93)
