@@ -108,6 +108,11 @@ async function notDiffusers(folder: string, label: string, index: ConfigJson | u
       hint: 'Import it under Adapters.',
     })
   }
+  if (names.includes('config.json')) {
+    return new VignetteError('checkpoint-unknown', `${label} is only one part of a model.`, {
+      hint: 'Choose the folder above it, which holds model_index.json.',
+    })
+  }
   const single = names.filter((name) => name.endsWith('.safetensors'))
   return new VignetteError('checkpoint-unknown', `${label} is not a model folder: it has no unet/config.json.`, {
     hint:

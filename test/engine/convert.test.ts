@@ -273,6 +273,7 @@ describe('a source that is not right is refused and leaves nothing', () => {
     }
     await refuse(at('pickled'), { code: 'checkpoint-unsafe' })
     await refuse(at('nowhere.safetensors'), { code: 'ENOENT' })
+    await refuse(at('pickled', 'vae'), { code: 'checkpoint-unknown', message: expect.stringContaining('one part') })
     await mkdir(at('empty'))
     await refuse(at('empty'), { code: 'checkpoint-unknown' })
   })
