@@ -34,6 +34,11 @@ export async function* runJob(
   const { id: jobId, request } = job
   const { width, height } = request
   checkAgainstModel(request, networks.manifest)
+  const first = networks.manifest.networks.filter((name) => name.startsWith('text_encoder') || name === 'unet')
+  if (first.some((name) => !networks.loaded().includes(name))) {
+    yield { type: 'phase', jobId, index: 0, phase: 'loading' }
+    await networks.preload(first)
+  }
   const clip = await clipTokenizer()
   const init = request.initImage === undefined ? undefined : await readPicture(request.initImage, width, height)
   const mask = request.maskImage === undefined ? undefined : await readMask(request.maskImage, width, height)

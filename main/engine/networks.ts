@@ -10,6 +10,7 @@ import type { FloatTensor, IdTensor } from '../pipeline/tensor.ts'
 import type { Networks } from '../pipeline/types.ts'
 import { defaultBudgetBytes, freeMemoryBytes, gigabytes } from './memory.ts'
 import { readManifest } from './model-folder.ts'
+import { preparedStore } from './prepared.ts'
 import { loadedWeightBytes } from './weight-bytes.ts'
 
 // The one file that knows ONNX Runtime. Everything above it sees tensors in, tensors out.
@@ -32,6 +33,10 @@ export type SessionSettings = {
   isStrict?: boolean
   /** Give the working memory back after every run: for networks that run once per picture and need much. */
   isOccasional?: boolean
+  /** The file is ONNX Runtime's own form already (prepared.ts): nothing is left to optimise. */
+  isPrepared?: boolean
+  /** Write that form on the way: the graph's path, and the name of the weight file beside it. */
+  saveTo?: { graph: string; weights: string }
 }
 
 /** Execution providers inside the npm package on this platform, without those that need libraries from elsewhere. */
@@ -45,11 +50,12 @@ export function bundledProviders(): Provider[] {
 
 /** Loads a graph. By path its external weights are memory-mapped; as bytes it must hold them itself. */
 export async function openSession(model: string | Uint8Array, settings: SessionSettings): Promise<Session> {
-  const { provider, threads } = settings
+  const { provider, threads, saveTo } = settings
   const options: ort.InferenceSession.SessionOptions = {
     executionProviders: provider === 'cpu' ? ['cpu'] : [provider, 'cpu'],
     // 'all' includes the blocked NCHWc layout for convolutions, measured 1.3–1.5 times 'extended'.
-    graphOptimizationLevel: 'all',
+    graphOptimizationLevel: settings.isPrepared ? 'disabled' : 'all',
+    ...(saveTo ? { optimizedModelFilePath: saveTo.graph } : {}),
     executionMode: 'sequential',
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
@@ -59,6 +65,12 @@ export async function openSession(model: string | Uint8Array, settings: SessionS
         // Spinning workers win a few per cent and take the processor from the window.
         intra_op: { allow_spinning: '0' },
         ...(settings.isStrict ? { disable_cpu_ep_fallback: '1' } : {}),
+        ...(saveTo
+          ? {
+              save_external_prepacked_constant_initializers: '1',
+              optimized_model_external_initializers_file_name: saveTo.weights,
+            }
+          : {}),
       },
     },
   }
@@ -102,22 +114,33 @@ export type NetworksOptions = {
   /** Most that loaded weights may take together; three quarters of the memory when left out. */
   budgetBytes?: number
   threads?: number
+  /** Networks whose weights take at least this much once loaded are kept on disk in prepared form, too. */
+  prepareFromBytes?: number
 }
 
 /** What `openNetworks` adds to the pipeline's view. */
 export interface OpenNetworks extends Networks {
   /** Loaded networks, least recently used first. */
   loaded(): NetworkName[]
+  /** Loads these ahead of their first run, as far as they fit together. */
+  preload(names: readonly NetworkName[]): Promise<void>
   /** Unloads everything. */
   release(): Promise<void>
 }
 
 /** The networks of a model folder, loaded when first run and unloaded, least recently used first, to stay in budget. */
 export function openNetworks(folder: string, options: NetworksOptions = {}): OpenNetworks {
-  const { provider = 'cpu', budgetBytes = defaultBudgetBytes(), threads = physicalCores() } = options
+  const {
+    provider = 'cpu',
+    budgetBytes = defaultBudgetBytes(),
+    threads = physicalCores(),
+    prepareFromBytes = 1e9,
+  } = options
   const manifest = readManifest(folder)
   // A Map keeps insertion order; a network that runs is put back at the end, so the first is the one unused longest.
   const sessions = new Map<NetworkName, { session: Session; bytes: number }>()
+
+  const graphPath = (name: NetworkName) => join(folder, graphFile(name, provider === 'cpu' ? 'cpu' : 'webgpu'))
 
   async function unload(name: NetworkName) {
     const entry = sessions.get(name)
@@ -132,7 +155,7 @@ export function openNetworks(folder: string, options: NetworksOptions = {}): Ope
       sessions.set(name, known)
       return known.session
     }
-    const file = join(folder, graphFile(name, provider === 'cpu' ? 'cpu' : 'webgpu'))
+    const file = graphPath(name)
     if (!existsSync(file)) {
       throw new VignetteError('model-missing', `The model "${manifest.id}" has no file ${basename(file)}.`, {
         hint: 'Import the model again.',
@@ -144,16 +167,55 @@ export function openNetworks(folder: string, options: NetworksOptions = {}): Ope
     while (sessions.size > 0 && used() + bytes > budgetBytes) await unload([...sessions.keys()][0])
     const isOccasional = name !== 'unet'
     const session = await explainMemory(`Loading ${describe[name]} of ${manifest.name}`, bytes, () =>
-      openSession(file, { provider, threads, isOccasional }),
+      provider === 'cpu' && bytes >= prepareFromBytes
+        ? openPrepared(name, file, bytes, { provider, threads, isOccasional })
+        : openSession(file, { provider, threads, isOccasional }),
     )
     sessions.set(name, { session, bytes })
     return session
+  }
+
+  /** Loads the form kept for this processor, or makes it on the way; without room on the disk as if there were none. */
+  async function openPrepared(
+    name: NetworkName,
+    file: string,
+    bytes: number,
+    settings: SessionSettings,
+  ): Promise<Session> {
+    const store = preparedStore(folder, name, file, runtimeVersion, bytes)
+    const present = store.find()
+    if (present !== undefined) {
+      try {
+        return await openSession(present, { ...settings, isPrepared: true })
+      } catch {
+        store.remove()
+      }
+    }
+    const work = store.begin()
+    if (work) {
+      try {
+        const making = await openSession(file, { ...settings, saveTo: work })
+        await making.release()
+        work.finish()
+      } catch {
+        work.discard()
+      }
+    }
+    const made = work && store.find()
+    return made === undefined ? openSession(file, settings) : openSession(made, { ...settings, isPrepared: true })
   }
 
   return {
     manifest,
     has: (name) => manifest.networks.includes(name),
     loaded: () => [...sessions.keys()],
+    async preload(names) {
+      for (const name of names) {
+        if (sessions.has(name) || !existsSync(graphPath(name))) continue
+        const used = [...sessions.values()].reduce((sum, entry) => sum + entry.bytes, 0)
+        if (used + loadedWeightBytes(graphPath(name)) <= budgetBytes) await load(name)
+      }
+    },
     async run(name, inputs, outputs) {
       const session = await load(name)
       return explainMemory(`Running ${describe[name]} of ${manifest.name}`, 0, () => session.run(inputs, outputs))

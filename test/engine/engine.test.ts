@@ -59,6 +59,7 @@ describe('a job', () => {
   test('tells its phases and steps in order and ends with a picture that carries its recipe', async () => {
     const events = await all(direct(), job({}))
     expect(events.map((event) => (event.type === 'phase' ? event.phase : event.type))).toEqual([
+      'loading',
       'encoding',
       'denoising',
       'step',
