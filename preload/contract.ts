@@ -121,6 +121,8 @@ export const AppState = z.object({
   models: z.array(ModelRecord),
   device: DeviceReport.optional(),
   samplePrompts: z.array(z.string()),
+  /** The model that comes with Vignette is being put in place; `models:changed` says when that is over. */
+  isSettingUp: z.boolean(),
   settings: Settings,
 })
 export type AppState = z.infer<typeof AppState>

@@ -41,7 +41,7 @@ export async function resolveElectron(): Promise<ElectronRuntime> {
     if (!existsSync(path)) throw new Error(`ELECTRON_OVERRIDE_DIST_PATH is set, but there is no ${path}`)
     return { path, version: versionOf(path), kind: 'override', isFallback: false }
   }
-  const own = ownBinary() ?? downloadOwn()
+  const own = ownBinary() ?? (await downloadOwn())
   if (own) return { path: own, version: packageVersion(), kind: 'package', isFallback: false }
   return { path: await fetchFallback(), version: fallback.version, kind: 'fallback', isFallback: true }
 }
@@ -90,21 +90,36 @@ function ownBinary(): string | undefined {
   return existsSync(path) ? path : undefined
 }
 
-/** Lets the electron package fetch its binary. Not being able to is no failure; a refused network answers in a second. */
-function downloadOwn(): string | undefined {
+/** Lets the electron package fetch its binary. Not being able to is no failure. */
+async function downloadOwn(): Promise<string | undefined> {
   // On a network that does not lead there, ask again only after a day.
   const refused = join(cacheFolder(), `electron-${packageVersion()}-refused`)
   const isRecent = existsSync(refused) && Date.now() - Number(readFileSync(refused, 'utf8')) < 24 * 3600_000
   if (isRecent && existsSync(join(fallbackFolder(), 'electron'))) return undefined
-  say(`fetching Electron ${packageVersion()} (once; about 110 MB) …`)
-  const result = spawnSync(process.execPath, [join(root, 'node_modules/electron/install.js')], { timeout: 180_000, stdio: 'ignore' })
-  const path = result.status === 0 ? ownBinary() : undefined
+  let path: string | undefined
+  if (await isSiteReachable()) {
+    say(`fetching Electron ${packageVersion()} (once; about 110 MB) …`)
+    const install = join(root, 'node_modules/electron/install.js')
+    const result = spawnSync(process.execPath, [install], { timeout: 10 * 60_000, stdio: 'ignore' })
+    path = result.status === 0 ? ownBinary() : undefined
+  }
   if (!path) {
-    say('its download site cannot be reached from here.')
+    say("Electron's download site cannot be reached from here.")
     mkdirSync(cacheFolder(), { recursive: true })
     writeFileSync(refused, String(Date.now()))
   }
   return path
+}
+
+/** Asked first, since a network that swallows packets would make the download itself wait for minutes. */
+async function isSiteReachable(): Promise<boolean> {
+  const site = process.env.ELECTRON_MIRROR ?? process.env.npm_config_electron_mirror ?? 'https://github.com/electron/electron/releases/'
+  try {
+    await fetch(site, { method: 'HEAD', signal: AbortSignal.timeout(5000) })
+    return true
+  } catch {
+    return false
+  }
 }
 
 function cacheFolder(): string {

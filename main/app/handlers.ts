@@ -29,6 +29,7 @@ export function createHandlers({ version, jobs, library, models, settings, devic
       models: (await models.list()).map(modelRecord),
       device: device(),
       samplePrompts,
+      isSettingUp: !models.isReady,
       settings: settings.get(),
     }),
     'jobs:add': async (raw) => {

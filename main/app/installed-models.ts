@@ -13,17 +13,22 @@ export class InstalledModels {
   readonly #log: Log
   /** Settled once the model that comes with Vignette is in place, or could not be put there. */
   readonly #starter: Promise<void>
+  #isReady = false
 
   constructor(options: { folder: string; installStarter: () => Promise<unknown>; log: Log }) {
     this.#folder = options.folder
     this.#log = options.log
-    this.#starter = options.installStarter().then(
-      () => {},
-      (error: unknown) => this.#log.error('the starter model could not be put in place', error),
-    )
+    this.#starter = options
+      .installStarter()
+      .catch((error: unknown) => this.#log.error('the starter model could not be put in place', error))
+      .then(() => void (this.#isReady = true))
   }
 
-  /** Resolves when the first list is complete. */
+  get isReady(): boolean {
+    return this.#isReady
+  }
+
+  /** Resolves when the list is complete. */
   ready(): Promise<void> {
     return this.#starter
   }
@@ -34,8 +39,10 @@ export class InstalledModels {
     return found.filter((model) => model !== undefined).sort((a, b) => a.manifest.name.localeCompare(b.manifest.name))
   }
 
-  /** Throws `model-missing`. Waits for the starter model on the very first start. */
+  /** Throws `model-missing`. One that is not there yet may be the starter of the very first start: waits for that. */
   async find(id: string): Promise<InstalledModel> {
+    const early = (await this.list()).find(({ manifest }) => manifest.id === id)
+    if (early) return early
     await this.#starter
     const models = await this.list()
     const model = models.find(({ manifest }) => manifest.id === id)

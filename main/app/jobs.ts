@@ -94,7 +94,13 @@ export class Jobs {
     const entry: Entry = { job: newJob(randomUUID(), request), interruptions: 0 }
     this.#entries.push(entry)
     this.#forgetOld()
-    await this.#show(entry)
+    try {
+      await this.#journal.save()
+    } catch (error) {
+      this.#entries = this.#entries.filter((one) => one !== entry)
+      throw error
+    }
+    this.#options.onChange(entry.job)
     void this.#work()
     return entry.job.id
   }
@@ -117,7 +123,7 @@ export class Jobs {
     const running = this.#entries.find(({ job }) => job.status === 'running')
     // Leaving in good order is not the picture's fault.
     if (running) running.interruptions--
-    await this.#journal.save()
+    await this.#save()
   }
 
   async #work(): Promise<void> {
@@ -175,7 +181,7 @@ export class Jobs {
         delete job.preview
         this.#pace.finished(clock!, this.#now())
         entry.clock = this.#startClock(job)
-        await this.#journal.save() // before it is shown: otherwise a crash now would make this picture twice
+        await this.#save() // before it is shown: otherwise a crash now would make this picture twice
         this.#options.onImage(image)
         break
       }
@@ -217,8 +223,16 @@ export class Jobs {
 
   /** First to disk, then to the screen. */
   async #show(entry: Entry): Promise<void> {
-    await this.#journal.save()
+    await this.#save()
     this.#options.onChange(entry.job)
+  }
+
+  /**
+   * A job that was taken in goes on when the queue file cannot be written, on a full disk say: at worst it is made
+   * again after a crash. That its picture cannot be saved either it will say itself.
+   */
+  async #save(): Promise<void> {
+    await this.#journal.save().catch((error: unknown) => this.#options.log.warn('the queue could not be written to disk', error))
   }
 
   #startClock({ request }: Job): JobClock {

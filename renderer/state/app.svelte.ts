@@ -21,6 +21,7 @@ export class AppModel {
   device = $state.raw<DeviceReport | undefined>()
   samplePrompts = $state.raw<string[]>([])
   isLoaded = $state(false)
+  isSettingUp = $state(false)
   isWelcomeDismissed = $state(true)
   /** What went wrong outside any job, e.g. a request that was refused. */
   problem = $state.raw<ErrorReport | undefined>()
@@ -35,6 +36,7 @@ export class AppModel {
       this.version = state.version
       this.device = state.device
       this.samplePrompts = state.samplePrompts
+      this.isSettingUp = state.isSettingUp
       this.isWelcomeDismissed = state.settings.isWelcomeDismissed ?? false
       this.jobs.replace(state.jobs)
       this.library.replace(state.images)
@@ -59,6 +61,7 @@ export class AppModel {
         break
       case 'models:changed':
         this.form.models = event.models
+        this.isSettingUp = false
         break
       case 'engine:device':
         this.device = event.device

@@ -86,20 +86,14 @@ export class FormState {
   /** Without guidance the second, negative, pass is not made: the text is kept but has no effect. */
   readonly negativeReason = $derived(this.guidanceScale === 1 ? 'Has no effect at guidance scale 1.' : undefined)
 
+  /** What was not touched is left out: main fills it in from the model, also when that is not known here yet. */
   request(): GenerateRequestInput {
-    const { width, height } = this.size
+    const { seedMode, seed, ...rest } = this.snapshot()
     return {
+      ...rest,
       prompt: this.prompt,
-      negativePrompt: this.negativePrompt,
       model: this.modelRecord?.id ?? this.model,
-      width,
-      height,
-      steps: this.steps,
-      guidanceScale: this.guidanceScale,
-      sampler: this.sampler,
-      schedule: this.schedule,
-      count: this.count,
-      ...(this.seedMode === 'fixed' ? { seed: this.seed } : {}),
+      ...(seedMode === 'fixed' ? { seed } : {}),
     }
   }
 

@@ -20,6 +20,7 @@ let images: ImageRecord[]
 let crashes: string[]
 let time: number
 let save: () => Promise<void>
+let opened: Jobs[]
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'vignette-jobs-'))
@@ -29,11 +30,15 @@ beforeEach(async () => {
   crashes = []
   time = 0
   save = async () => {}
+  opened = []
 })
-afterEach(() => rm(folder, { recursive: true, force: true }))
+afterEach(async () => {
+  await Promise.all(opened.map((jobs) => jobs.close()))
+  await rm(folder, { recursive: true, force: true })
+})
 
-function open(part: Partial<JobsOptions> = {}): Promise<Jobs> {
-  return Jobs.open({
+async function open(part: Partial<JobsOptions> = {}): Promise<Jobs> {
+  const jobs = await Jobs.open({
     file: join(folder, 'queue.json'),
     engine,
     library: {
@@ -50,6 +55,8 @@ function open(part: Partial<JobsOptions> = {}): Promise<Jobs> {
     now: () => time,
     ...part,
   })
+  opened.push(jobs)
+  return jobs
 }
 
 const onDisk = async () => JSON.parse(await readFile(join(folder, 'queue.json'), 'utf8')) as { jobs: { id: string; interruptions: number }[] }
@@ -107,7 +114,7 @@ describe('the queue', () => {
     expect(shown.some((job) => job.id === first && job.isStopping)).toBe(true)
     await until(() => statusOf(jobs, first) === 'cancelled')
     expect(engine.started).toHaveLength(1)
-    expect((await onDisk()).jobs).toEqual([])
+    await expect.poll(async () => (await onDisk()).jobs).toEqual([])
     await expect(jobs.cancel('unknown')).rejects.toMatchObject({ code: 'bad-request' })
   })
 
@@ -131,6 +138,23 @@ describe('the queue', () => {
     await until(() => statusOf(jobs, id) === 'failed')
     expect(jobs.list()[0]).toMatchObject({ images: [], error: { code: 'disk-full' } })
     expect(images).toEqual([])
+  })
+
+  it('refuses a job that it cannot write down, and goes on with one it has when the disk fills up', async () => {
+    const jobs = await open()
+    const id = await jobs.add(request('a'))
+    await until(() => engine.started.length === 1)
+    await rm(folder, { recursive: true })
+    await writeFile(folder, 'a file where the folder was')
+    await expect(jobs.add(request('b'))).rejects.toThrow()
+    expect(jobs.list()).toHaveLength(1)
+    engine.sendImage()
+    engine.send({ type: 'finished', jobId: id })
+    await until(() => statusOf(jobs, id) === 'done')
+    expect(images).toHaveLength(1)
+    await rm(folder)
+    const next = await jobs.add(request('c'))
+    await until(() => engine.current.id === next)
   })
 
   it('fails a job whose model is gone with the words of that', async () => {
