@@ -60,7 +60,7 @@ export async function launch(args: readonly string[] = [], env: NodeJS.ProcessEn
     command = ['xvfb-run', '--auto-servernum', '--server-args=-screen 0 1600x1000x24', ...command]
   }
   return new Promise((done, reject) => {
-    const child = spawn(command[0], command.slice(1), { stdio: 'inherit', env: { ...process.env, ...runtimeEnv(), ...env } })
+    const child = spawn(command[0], command.slice(1), { stdio: 'inherit', env: { ...process.env, ...runtimeEnv(runtime), ...env } })
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal))
     child.on('error', reject)
     child.on('exit', (code, signal) => done(signal ? 130 : (code ?? 1)))
@@ -72,9 +72,10 @@ export function rootArguments(): string[] {
   return process.platform === 'linux' && process.getuid?.() === 0 ? ['--no-sandbox'] : []
 }
 
-/** Where the engine's Node is when Electron's own is too old for it. Electron does not hand its parent's path on. */
-export function runtimeEnv(): NodeJS.ProcessEnv {
-  return { VIGNETTE_NODE: process.env.VIGNETTE_NODE ?? process.execPath }
+/** An Electron older than 27 is too old for the engine's packages: there it runs on the Node that runs this script. */
+export function runtimeEnv({ version }: ElectronRuntime): NodeJS.ProcessEnv {
+  const isOld = Number.parseInt(version) < 27
+  return isOld && process.env.VIGNETTE_NODE === undefined ? { VIGNETTE_NODE: process.execPath } : {}
 }
 
 function packageVersion(): string {

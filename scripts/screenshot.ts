@@ -34,7 +34,7 @@ const { values } = parseArgs({
 const home = values.home ?? (await mkdtemp(join(tmpdir(), 'vignette-screenshot-')))
 const screen = await openScreen()
 const runtime = await resolveElectron()
-const env = { ...process.env, ...runtimeEnv(), ...screen.env, VIGNETTE_HOME: home } as Record<string, string>
+const env = { ...process.env, ...runtimeEnv(runtime), ...screen.env, VIGNETTE_HOME: home } as Record<string, string>
 const app = await _electron.launch({ executablePath: runtime.path, args: [root, ...rootArguments()], env })
 try {
   const page = await app.firstWindow()

@@ -13,7 +13,7 @@ if (args.includes('--dev')) {
   const child = spawn(
     process.execPath,
     [join(root, 'node_modules/electron-vite/bin/electron-vite.js'), 'dev', '--watch', '--', ...rootArguments()],
-    { cwd: root, stdio: 'inherit', env: { ...process.env, ...runtimeEnv(), ELECTRON_EXEC_PATH: runtime.path } },
+    { cwd: root, stdio: 'inherit', env: { ...process.env, ...runtimeEnv(runtime), ELECTRON_EXEC_PATH: runtime.path } },
   )
   child.on('exit', (code) => process.exit(code ?? 1))
 } else {

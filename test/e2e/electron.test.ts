@@ -38,8 +38,8 @@ afterEach(async () => {
   await home.remove()
 })
 
-async function open(): Promise<void> {
-  const env = { ...process.env, ...runtimeEnv(), ...screen.env, VIGNETTE_HOME: home.home } as Record<string, string>
+async function open(extra: Record<string, string> = {}): Promise<void> {
+  const env = { ...process.env, ...runtimeEnv(runtime), ...screen.env, VIGNETTE_HOME: home.home, ...extra } as Record<string, string>
   app = await _electron.launch({ executablePath: runtime.path, args: [root, ...rootArguments()], env })
   page = await app.firstWindow()
   await page.getByTestId('screen-studio').waitFor()
@@ -111,7 +111,13 @@ it('cancels, and goes on through a reload of the window', async () => {
   expect(await savedPictures(home.home)).toHaveLength(1)
 })
 
-it('stays usable when the engine is killed in the middle of a job', async () => {
+// The engine in Electron's own process, as in a release, and under the Node that an old Electron needs beside it.
+it.each([
+  ['utility process', ''],
+  ['child process', process.execPath],
+])('stays usable when the engine, a %s, is killed in the middle of a job', async (_, node) => {
+  await app.close()
+  await open({ VIGNETTE_NODE: node })
   await prepare(60)
   await page.getByTestId('generate').click()
   await page.getByTestId('preview').waitFor()
@@ -169,7 +175,7 @@ it('keeps the page in its place: no other address, window, permission, file or n
 })
 
 it('shows the window that is open when it is started a second time', async () => {
-  const env = { ...process.env, ...runtimeEnv(), ...screen.env, VIGNETTE_HOME: home.home }
+  const env = { ...process.env, ...runtimeEnv(runtime), ...screen.env, VIGNETTE_HOME: home.home }
   const second = spawnSync(runtime.path, [root, ...rootArguments()], { env, timeout: 30_000 })
   expect(second.status).toBe(0)
   expect(app.windows()).toHaveLength(1)
