@@ -4,9 +4,9 @@ import type { Networks } from './types.ts'
 
 export type TileOptions = {
   /**
-   * The most pixels one run may have, which bounds its memory; larger pictures are worked on in square tiles of about that
-   * many. Larger tiles come closer to the whole: the norms inside a VAE look at all they are given. Measured on a trained
-   * VAE with 1024 × 768 pixels, decoding in tiles against decoding whole: 38 dB with tiles of 512, 45 to 58 dB with 768.
+   * The most pixels one run may have, which bounds its memory; larger pictures are worked on in tiles. Larger tiles come
+   * closer to the whole: the norms inside a VAE look at all they are given. Four pictures of 1024 × 768 on a trained VAE,
+   * decoded in tiles and whole: 52 dB apart at 768 × 768 a run (0.4 of 255 on average), 40 dB at 512 × 512 (1.9).
    */
   tileAbovePixels: number
 }
@@ -21,9 +21,8 @@ export async function decode(networks: Networks, latents: FloatTensor, options: 
   const run = async (part: FloatTensor) => (await networks.run(network, { latent_sample: part }, ['sample'])).sample
   const [, , h, w] = latents.shape
   if (h * factor * w * factor <= options.tileAbovePixels) return tensorToImage(await run(input))
-  const { size, overlap } = tilePixels(options)
-  const tiling = { size: size / factor, overlap: overlap / factor, step: 1, channels: 3, scale: factor }
-  return tensorToImage(await runTiled(input, run, tiling))
+  const grid = tileGrid(h, w, factor, options)
+  return tensorToImage(await runTiled(input, run, { ...grid, step: 1, channels: 3, scale: factor }))
 }
 
 /**
@@ -38,21 +37,42 @@ export async function encode(networks: Networks, image: RgbImage, options: TileO
   const run = async (part: FloatTensor) => (await networks.run(network, { sample: part }, [output]))[output]
   const pixels = imageToTensor(image)
   const isWhole = image.width * image.height <= options.tileAbovePixels
-  const tiling = { ...tilePixels(options), step: factor, channels, scale: 1 / factor }
-  const { data, shape } = isWhole ? await run(pixels) : await runTiled(pixels, run, tiling)
+  const { tileHeight, tileWidth, overlap } = tileGrid(image.height / factor, image.width / factor, factor, options)
+  const grid = { tileHeight: tileHeight * factor, tileWidth: tileWidth * factor, overlap: overlap * factor }
+  const { data, shape } = isWhole
+    ? await run(pixels)
+    : await runTiled(pixels, run, { ...grid, step: factor, channels, scale: 1 / factor })
   return tensor(isTiny ? data : data.map((value) => (value - shift) * scale), shape)
 }
 
-/** Side of a tile and what two neighbours share at least, in pixels; multiples of 16, so of any VAE's spatial factor. */
-function tilePixels({ tileAbovePixels }: TileOptions): { size: number; overlap: number } {
-  const size = Math.max(Math.floor(Math.sqrt(tileAbovePixels) / 64) * 64, 256)
-  return { size, overlap: size / 4 }
+type Grid = {
+  /** Sides of a tile and what two neighbours share at least, in input positions. */
+  tileHeight: number
+  tileWidth: number
+  overlap: number
 }
 
-type Tiling = {
-  /** Side of a tile and what two neighbours share at least, in input positions. */
-  size: number
-  overlap: number
+/**
+ * The division of h × w latent positions into rows and columns of equal tiles that costs least: every tile within the
+ * limit, and as little as possible worked on twice. Neighbours share a quarter of the side of the largest square tile.
+ */
+export function tileGrid(h: number, w: number, factor: number, { tileAbovePixels }: TileOptions): Grid {
+  const overlap = Math.max(Math.floor(Math.sqrt(tileAbovePixels) / 4 / factor), 1)
+  const sideFor = (length: number, count: number) => Math.ceil((length + (count - 1) * overlap) / count)
+  let best: (Grid & { cost: number }) | undefined
+  for (let rows = 1; rows <= 32; rows++) {
+    for (let columns = 1; columns <= 32; columns++) {
+      const [tileHeight, tileWidth] = [sideFor(h, rows), sideFor(w, columns)]
+      if (tileHeight * tileWidth * factor * factor > tileAbovePixels) continue
+      const cost = rows * columns * tileHeight * tileWidth
+      if (!best || cost < best.cost) best = { tileHeight, tileWidth, overlap, cost }
+    }
+  }
+  if (!best) throw new Error(`tileGrid: ${h} × ${w} latents do not fit ${tileAbovePixels} pixels a tile`)
+  return { tileHeight: best.tileHeight, tileWidth: best.tileWidth, overlap }
+}
+
+type Tiling = Grid & {
   /** Tiles start at multiples of this many input positions. */
   step: number
   channels: number
@@ -67,14 +87,14 @@ type Tiling = {
 export async function runTiled(
   input: FloatTensor,
   run: (tile: FloatTensor) => Promise<FloatTensor>,
-  { size, overlap, step, channels, scale }: Tiling,
+  { tileHeight, tileWidth, overlap, step, channels, scale }: Tiling,
 ): Promise<FloatTensor> {
   const [, , h, w] = input.shape
   const [outH, outW] = [h * scale, w * scale]
   const sum = new Float32Array(channels * outH * outW)
   const weightSum = new Float32Array(outH * outW)
-  for (const row of tileSpans(h, size, overlap, step)) {
-    for (const column of tileSpans(w, size, overlap, step)) {
+  for (const row of tileSpans(h, tileHeight, overlap, step)) {
+    for (const column of tileSpans(w, tileWidth, overlap, step)) {
       const tile = await run(crop(input, row, column))
       const [tileH, tileW] = [row.length * scale, column.length * scale]
       const [top, left] = [row.start * scale, column.start * scale]

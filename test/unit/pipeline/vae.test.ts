@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { tensor, type FloatTensor } from '../../../main/pipeline/tensor.ts'
-import { decode, encode, runTiled, tileSpans } from '../../../main/pipeline/vae.ts'
+import { decode, encode, runTiled, tileGrid, tileSpans } from '../../../main/pipeline/vae.ts'
 import { expectClose } from '../../expect-close.ts'
 import { gaussianNetworks } from './gaussian-networks.ts'
 
@@ -24,6 +24,33 @@ describe('tile spans', () => {
 
   test('one tile where it fits', () => {
     expect(tileSpans(48, 64, 16, 1)).toEqual([{ start: 0, length: 48 }])
+  })
+})
+
+describe('tile grid', () => {
+  test('stays within the limit and works on little twice', () => {
+    for (const factor of [8, 16]) {
+      for (const [height, width] of [
+        [896, 896],
+        [1024, 1024],
+        [2048, 2048],
+        [512, 2048],
+        [2048, 640],
+      ]) {
+        for (const side of [512, 768]) {
+          const [h, w] = [height / factor, width / factor]
+          const { tileHeight, tileWidth, overlap } = tileGrid(h, w, factor, { tileAbovePixels: side * side })
+          expect(tileHeight * tileWidth * factor * factor).toBeLessThanOrEqual(side * side)
+          expect(overlap * factor).toBe(side / 4)
+          const tiles = tileSpans(h, tileHeight, overlap, 1).length * tileSpans(w, tileWidth, overlap, 1).length
+          expect((tiles * tileHeight * tileWidth) / (h * w)).toBeLessThan(1.7)
+        }
+      }
+    }
+  })
+
+  test('cuts a wide picture into columns only', () => {
+    expect(tileGrid(48, 64, 16, { tileAbovePixels: 768 * 768 })).toEqual({ tileHeight: 48, tileWidth: 38, overlap: 12 })
   })
 })
 
@@ -65,7 +92,7 @@ test('the padding of inner tile borders does not show, while that of the picture
       expect(tile.shape).toEqual([1, 2, 32, 32])
       return blurUp(tile)
     },
-    { size: 32, overlap: 12, step: 1, channels: 2, scale: 2 },
+    { tileHeight: 32, tileWidth: 32, overlap: 12, step: 1, channels: 2, scale: 2 },
   )
   expect(tiled.shape).toEqual([1, 2, 120, 180])
   expect(runs).toBe(12)
@@ -77,7 +104,7 @@ test('tiles that disagree about brightness cross over without a step', async () 
   const { data } = await runTiled(
     waves(1, 16, 200),
     async (tile) => tensor(new Float32Array(tile.data.length).fill(tiles++ % 2), tile.shape),
-    { size: 64, overlap: 16, step: 1, channels: 1, scale: 1 },
+    { tileHeight: 64, tileWidth: 64, overlap: 16, step: 1, channels: 1, scale: 1 },
   )
   const steps = Array.from(data.subarray(1, 200), (value, x) => Math.abs(value - data[x]))
   expect(Math.max(...steps)).toBeLessThan(0.2) // 16 positions share a difference of 1
