@@ -1,11 +1,11 @@
 import { spawnSync } from 'node:child_process'
-import { readdirSync, readFileSync } from 'node:fs'
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { _electron, type ElectronApplication, type Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
 import { resolveElectron, rootArguments, runtimeEnv, type ElectronRuntime } from '../../scripts/electron-runtime.ts'
 import { openScreen } from '../../scripts/virtual-screen.ts'
+import { enginePid, holdEngine } from './engine-pid.ts'
 import { savedPictures } from './pictures.ts'
 import { copyHome, ensureBuild, root, tinyHome, type Home } from './tiny-model.ts'
 
@@ -60,20 +60,6 @@ async function prepare(steps: number): Promise<void> {
   await page.keyboard.press('Tab')
 }
 
-/** The engine's process: a child of the application's. */
-function enginePid(): number {
-  const parent = app.process().pid!
-  for (const name of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
-    try {
-      const isChild = new RegExp(`^PPid:\\s+${parent}$`, 'm').test(readFileSync(`/proc/${name}/status`, 'utf8'))
-      if (isChild && /engine\.cjs|node\.mojom\.NodeService/.test(readFileSync(`/proc/${name}/cmdline`, 'utf8'))) return Number(name)
-    } catch {
-      // It ended while we looked.
-    }
-  }
-  throw new Error('the engine is not running')
-}
-
 it('opens a window, makes a picture on one click, and has both again after a restart', async () => {
   expect(await app.evaluate(({ BrowserWindow }) => BrowserWindow.getAllWindows().map((window) => window.isVisible()))).toEqual([true])
   expect(await page.evaluate(() => document.activeElement?.id)).toBe('prompt')
@@ -97,7 +83,7 @@ it('opens a window, makes a picture on one click, and has both again after a res
 })
 
 it('cancels, and goes on through a reload of the window', async () => {
-  await prepare(60)
+  await prepare(20)
   await page.getByTestId('generate').click()
   await page.getByTestId('preview').waitFor()
   await page.getByTestId('cancel').click()
@@ -105,8 +91,10 @@ it('cancels, and goes on through a reload of the window', async () => {
   expect(await savedPictures(home.home)).toEqual([])
   await page.getByTestId('generate').click()
   await page.getByTestId('preview').waitFor()
+  const engine = holdEngine(app.process().pid!)
   await page.reload()
   await page.getByTestId('running-job').waitFor()
+  engine.release()
   await picture().waitFor()
   expect(await savedPictures(home.home)).toHaveLength(1)
 })
@@ -121,7 +109,7 @@ it.each([
   await prepare(60)
   await page.getByTestId('generate').click()
   await page.getByTestId('preview').waitFor()
-  const killed = enginePid()
+  const killed = enginePid(app.process().pid!)
   process.kill(killed, 'SIGKILL')
   await page.getByTestId('error-card').waitFor()
   expect(await page.getByTestId('error-card').getAttribute('data-code')).toBe('engine-crashed')
@@ -129,22 +117,23 @@ it.each([
   await page.getByTestId('prompt').fill('again')
   await page.getByTestId('generate').click()
   await picture().waitFor()
-  expect(enginePid()).not.toBe(killed)
+  expect(enginePid(app.process().pid!)).not.toBe(killed)
   expect((await savedPictures(home.home)).map(({ recipe }) => recipe.request.prompt)).toEqual(['again'])
 })
 
 it('loses neither the running nor the waiting job when the whole application is killed', async () => {
-  await prepare(60)
+  await prepare(8)
   await page.getByTestId('prompt').fill('running')
   await page.getByTestId('generate').click()
   await page.getByTestId('preview').waitFor()
-  await page.getByLabel('Steps, number').fill('2')
+  const engine = holdEngine(app.process().pid!)
   await page.getByTestId('prompt').fill('waiting')
   await page.getByTestId('generate').click()
   await page.getByTestId('waiting-count').waitFor()
   const exited = new Promise((resolve) => app.process().once('exit', resolve))
   app.process().kill('SIGKILL')
   await exited
+  process.kill(engine.pid, 'SIGKILL')
   await open()
   await eventually(async () => (await savedPictures(home.home)).map(({ recipe }) => recipe.request.prompt)).toEqual(['running', 'waiting'])
 })
