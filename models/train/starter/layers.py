@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from .background import Background
-from .scene import CLOTH, Character, Scene
+from .scene import Character, Scene
 
 CANVAS = 204  # a dressed character; see art/puppet.ts for its coordinates
 HEAD_AT = (50, 18)
@@ -70,6 +70,7 @@ class Layer:
     anchor: float = 0.97  # where in the drawing the foot point is
     flip: bool = False
     rim: float = 0.0
+    glows: bool = False  # keeps its daylight colours at night
     light: tuple[float, tuple[float, float, float]] = (1.0, (0.0, 0.0, 0.0))
 
     @property
@@ -93,7 +94,7 @@ def layout(atlas: Atlas, scene: Scene, bg: Background) -> Layout:
     for slot, (c, (x, foot, height)) in enumerate(zip(scene.characters, _places(scene, bg, r))):
         shadows.append((x, foot, height))
         for layer in _character(atlas, scene, c, slot, x, foot, height, r):
-            if layer.light == (1.0, (0.0, 0.0, 0.0)) and not (c.held == "lantern" and layer.segment % STRIDE == (CHARACTER + HELD_PART) % STRIDE):
+            if not layer.glows:
                 layer.light = light
             layers.append(layer)
     return Layout(layers, shadows)
@@ -203,5 +204,5 @@ def _character(atlas: Atlas, scene: Scene, c: Character, slot: int, x: float, fo
         parts.append(Part(held, at=HELD_AT.get(c.held, (62, 108)), role=HELD_PART))
     out.append(Layer(x, foot, height, segment, parts=parts, anchor=0.985, rim=rim))
     if c.held == "lantern":
-        out.append(Layer(x + 52 * unit, foot - 56 * unit, height * 0.27, segment + HELD_PART, sprite=held))
+        out.append(Layer(x + 52 * unit, foot - 56 * unit, height * 0.27, segment + HELD_PART, sprite=held, glows=True))
     return out

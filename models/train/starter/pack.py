@@ -134,6 +134,7 @@ def pack(starter: Starter, out: Path, level: int) -> None:
             if t.is_floating_point() and not torch.isfinite(t).all():
                 raise ValueError(f"{part}: {name} is not finite in float16")
         save_file(state, out / part / NAMES[part], metadata=meta)
+        (out / part / NAMES[part]).chmod(0o644)  # safetensors writes for the owner only
     write_json(out / "scheduler" / "scheduler_config.json", SCHEDULER)
     write_json(out / "tokenizer" / "tokenizer_config.json", TOKENIZER)
     write_json(out / "tokenizer" / "special_tokens_map.json", SPECIAL)
@@ -142,7 +143,7 @@ def pack(starter: Starter, out: Path, level: int) -> None:
 
 
 @torch.no_grad()
-def check(clip: str, run: str, out: Path, folder: Path | None = None) -> None:
+def check(clip: str, run: str, out: Path) -> None:
     """Loads the folder with the community classes and compares every network with ours (float32, same fp16 weights)."""
     import tempfile
 
