@@ -15,7 +15,7 @@ import {
   unsqueeze,
 } from './graph/ops.ts'
 import type { Weights } from './graph/weights.ts'
-import { attention, conv2d, groupNorm, layerNorm, linear, silu, upsample } from './layers.ts'
+import { attention, conv2d, groupNorm, layerNorm, linear, silu, upsample, upsampleConv2d } from './layers.ts'
 
 // Blocks that several networks share. Names are those of the checkpoints; shapes as in diffusers.
 
@@ -121,6 +121,7 @@ export function downsample(w: Weights, x: Value, padding: 'even' | 'right-below'
 
 /** Upsample2D: nearest neighbour to twice the size, or to the size of `like`, then a convolution. */
 export function upsampleBlock(w: Weights, x: Value, like?: Value): Value {
+  if (!like) return upsampleConv2d(w.at('conv'), x, knownDim(w.path, x, 1))
   return conv2d(w.at('conv'), upsample(x, like), { out: knownDim(w.path, x, 1), kernel: 3 })
 }
 

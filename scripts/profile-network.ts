@@ -74,7 +74,7 @@ function writeWeights(part: Bare, folder: string, storage: string): Map<string, 
     const fan = tensor.shape.slice(1).reduce((product, n) => product * n, 1)
     const isNorm = tensor.shape.length === 1 && name.endsWith('weight')
     const scale = tensor.shape.length === 1 ? 0.02 : name.includes('embedding') ? 0.02 : 1 / Math.sqrt(fan)
-    const floats = normals.map((value) => (isNorm ? 1 : 0) + value * scale)
+    const floats = normals.subarray(0, tensor.length / (half ? 2 : 4)).map((value) => (isNorm ? 1 : 0) + value * scale)
     const bytes = new Uint8Array(half ? Uint16Array.from(floats, floatToHalf).buffer : floats.buffer)
     for (let at = 0; at < tensor.length; at += bytes.length) {
       writeSync(handle, bytes, 0, Math.min(bytes.length, tensor.length - at), tensor.offset + at)

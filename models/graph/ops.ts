@@ -194,10 +194,11 @@ export function slice(x: Value, axis: number, start: number, end: number): Value
   return x.graph.node('Slice', [x, vector(start), vector(end), vector(axis)], { type: x.type, shape })
 }
 
+const doubled = (dim: Dim): Dim => (typeof dim === 'number' ? 2 * dim : null)
+
 /** Every pixel becomes 2 × 2 equal ones. The constant scales let ONNX Runtime keep its blocked layout. */
 export function upsampleNearest2(x: Value): Value {
-  const double = (dim: Dim): Dim => (typeof dim === 'number' ? 2 * dim : null)
-  const shape = [x.shape[0], x.shape[1], double(x.shape[2]), double(x.shape[3])]
+  const shape = [x.shape[0], x.shape[1], doubled(x.shape[2]), doubled(x.shape[3])]
   const scales = x.graph.constant('f32', [4], [1, 1, 2, 2])
   return x.graph.node(
     'Resize',
@@ -207,6 +208,12 @@ export function upsampleNearest2(x: Value): Value {
       attributes: { mode: 'nearest', coordinate_transformation_mode: 'asymmetric', nearest_mode: 'floor' },
     },
   )
+}
+
+/** [n, 4 · c, h, w] -> [n, c, 2h, 2w]: the channels of the four pixels of each square come one after the other. */
+export function depthToSpace2(x: Value): Value {
+  const shape = [x.shape[0], knownDim('DepthToSpace', x, 1) / 4, doubled(x.shape[2]), doubled(x.shape[3])]
+  return x.graph.node('DepthToSpace', [x], { type: x.type, shape }, { attributes: { blocksize: 2, mode: 'DCR' } })
 }
 
 /** Rows of `table` [rows, d] by `ids` [...] -> [..., d]. */
