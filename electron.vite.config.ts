@@ -40,7 +40,11 @@ export default defineConfig({
       externalizeDeps: false,
       minify: false,
       rollupOptions: {
-        input: { index: resolve(root, 'main/electron/index.ts'), engine: resolve(root, 'main/engine/index.ts') },
+        input: {
+          index: resolve(root, 'main/electron/index.ts'),
+          engine: resolve(root, 'main/engine/index.ts'),
+          'set-up': resolve(root, 'main/app/set-up.ts'),
+        },
         external: native,
         output: cjs,
       },

@@ -9,7 +9,8 @@ const bridge: Bridge = {
     return () => void ipcRenderer.off('event', forward)
   },
   // Electron before 29 has no webUtils and puts the path on the file itself.
-  pathOf: (file) => (webUtils as typeof webUtils | undefined)?.getPathForFile(file) ?? (file as File & { path?: string }).path ?? '',
+  pathOf: (file) =>
+    (webUtils as typeof webUtils | undefined)?.getPathForFile(file) ?? (file as File & { path?: string }).path ?? '',
 }
 
 contextBridge.exposeInMainWorld('vignette', bridge)

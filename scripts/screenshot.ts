@@ -48,7 +48,9 @@ try {
   }
   // All five, or the first failure: a picture of an error card helps nobody.
   await page.waitForFunction(
-    (count) => document.querySelectorAll('[data-testid="thumb"]').length >= count || document.querySelector('[data-testid="error-card"], [data-testid="notice"]'),
+    (count) =>
+      document.querySelectorAll('[data-testid="thumb"]').length >= count ||
+      document.querySelector('[data-testid="error-card"], [data-testid="notice"]'),
     prompts.length,
     { timeout: 30 * 60_000 },
   )

@@ -3,7 +3,9 @@ import { spawn, type ChildProcess } from 'node:child_process'
 /** A screen for windows that nobody looks at. Where there is a real one it is used, and closing does nothing. */
 export async function openScreen(): Promise<{ env: NodeJS.ProcessEnv; close: () => void }> {
   if (process.platform !== 'linux' || process.env.DISPLAY) return { env: {}, close: () => {} }
-  const server = spawn('Xvfb', ['-displayfd', '1', '-screen', '0', '1600x1000x24', '-nolisten', 'tcp'], { stdio: ['ignore', 'pipe', 'ignore'] })
+  const server = spawn('Xvfb', ['-displayfd', '1', '-screen', '0', '1600x1000x24', '-nolisten', 'tcp'], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
   const display = await displayOf(server)
   return { env: { DISPLAY: `:${display}` }, close: () => void server.kill() }
 }

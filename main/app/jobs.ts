@@ -74,9 +74,13 @@ export class Jobs {
     for (const { id, request, images, interruptions } of stored?.jobs ?? []) {
       const entry: Entry = { job: { ...newJob(id, request as FilledRequest), images }, interruptions }
       if (interruptions >= maxInterruptions) {
-        const error = new VignetteError('engine-crashed', `Vignette ended ${interruptions} times while making this picture.`, {
-          hint: 'Try a smaller size, or fewer other programs at the same time.',
-        })
+        const error = new VignetteError(
+          'engine-crashed',
+          `Vignette ended ${interruptions} times while making this picture.`,
+          {
+            hint: 'Try a smaller size, or fewer other programs at the same time.',
+          },
+        )
         Object.assign(entry.job, { status: 'failed', error: reportError(error) })
       }
       jobs.#entries.push(entry)
@@ -129,7 +133,7 @@ export class Jobs {
   async #work(): Promise<void> {
     if (this.#isWorking) return
     this.#isWorking = true
-    for (let entry; !this.#isClosing && (entry = this.#entries.find(({ job }) => job.status === 'waiting')); ) {
+    for (let entry; !this.#isClosing && (entry = this.#entries.find(({ job }) => job.status === 'waiting'));) {
       await this.#run(entry)
     }
     this.#isWorking = false
@@ -174,7 +178,12 @@ export class Jobs {
         break
       case 'image': {
         const { prompt } = job.request
-        const image = await this.#options.library.add(event.png, { prompt, seed: event.seed, width: event.width, height: event.height })
+        const image = await this.#options.library.add(event.png, {
+          prompt,
+          seed: event.seed,
+          width: event.width,
+          height: event.height,
+        })
         job.images = [...job.images, image.id]
         job.index = Math.min(job.images.length, job.request.count - 1)
         job.step = 0
@@ -232,7 +241,9 @@ export class Jobs {
    * again after a crash. That its picture cannot be saved either it will say itself.
    */
   async #save(): Promise<void> {
-    await this.#journal.save().catch((error: unknown) => this.#options.log.warn('the queue could not be written to disk', error))
+    await this.#journal
+      .save()
+      .catch((error: unknown) => this.#options.log.warn('the queue could not be written to disk', error))
   }
 
   #startClock({ request }: Job): JobClock {
@@ -266,4 +277,3 @@ function remaining({ request, images }: Job): FilledRequest {
   const filled = request as FilledRequest
   return { ...filled, seed: (filled.seed + images.length) % (limits.maxSeed + 1), count: filled.count - images.length }
 }
-

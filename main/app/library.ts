@@ -53,7 +53,9 @@ export class Library {
     const pad = (value: number, length: number) => String(value).padStart(length, '0')
     const day = [pad(date.getFullYear(), 4), pad(date.getMonth() + 1, 2), pad(date.getDate(), 2)].join('/')
     await mkdir(join(this.#folder, day), { recursive: true })
-    const numbers = (await readdir(join(this.#folder, day))).map((name) => Number(/^(\d{5,})-\d+\.png$/.exec(name)?.[1] ?? 0))
+    const numbers = (await readdir(join(this.#folder, day))).map((name) =>
+      Number(/^(\d{5,})-\d+\.png$/.exec(name)?.[1] ?? 0),
+    )
     const number = numbers.reduce((most, value) => Math.max(most, value), 0) + 1
     const file = `${day}/${pad(number, 5)}-${picture.seed}.png`
     await writeAtomic(join(this.#folder, file), png)
@@ -64,7 +66,9 @@ export class Library {
 
   /** Newest first. */
   list(limit = 500): ImageRecord[] {
-    const rows = this.#index.prepare('SELECT * FROM images ORDER BY created_at DESC, id DESC LIMIT ?').all(limit) as Row[]
+    const rows = this.#index
+      .prepare('SELECT * FROM images ORDER BY created_at DESC, id DESC LIMIT ?')
+      .all(limit) as Row[]
     return rows.map((row) => this.#record(row))
   }
 
@@ -79,7 +83,9 @@ export class Library {
   /** Makes the index agree with the files: adds what it lacks, drops what is gone. Resolves with what was added. */
   async reconcile(): Promise<ImageRecord[]> {
     const onDisk = new Set(await this.#filesOnDisk())
-    const indexed = new Set((this.#index.prepare('SELECT file FROM images').all() as { file: string }[]).map((row) => row.file))
+    const indexed = new Set(
+      (this.#index.prepare('SELECT file FROM images').all() as { file: string }[]).map((row) => row.file),
+    )
     const remove = this.#index.prepare('DELETE FROM images WHERE file = ?')
     for (const file of indexed) if (!onDisk.has(file) && !existsSync(join(this.#folder, file))) remove.run(file)
     const added: ImageRecord[] = []
@@ -128,13 +134,24 @@ export class Library {
 
   #put(row: Row): void {
     this.#index
-      .prepare('INSERT OR REPLACE INTO images (id, file, prompt, seed, width, height, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)')
+      .prepare(
+        'INSERT OR REPLACE INTO images (id, file, prompt, seed, width, height, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)',
+      )
       .run(row.id, row.file, row.prompt, row.seed, row.width, row.height, row.created_at)
   }
 
   #record(row: Row): ImageRecord {
     const { id, prompt, seed, width, height } = row
-    return { id, url: `vignette-image://${id}`, file: join(this.#folder, row.file), prompt, seed, width, height, createdAt: row.created_at }
+    return {
+      id,
+      url: `vignette-image://${id}`,
+      file: join(this.#folder, row.file),
+      prompt,
+      seed,
+      width,
+      height,
+      createdAt: row.created_at,
+    }
   }
 }
 

@@ -1,6 +1,5 @@
 import { join } from 'node:path'
 import { modelHome, vignetteHome } from '../../models/home.ts'
-import { installStarter } from '../../models/starter/install.ts'
 import type { AppEvent, DeviceReport } from '../../preload/contract.ts'
 import type { EngineClient } from '../engine/client.ts'
 import type { Handlers } from './answer.ts'
@@ -23,7 +22,7 @@ export type ServiceOptions = {
   home?: string
   modelsFolder?: string
   /** Puts the model that comes with Vignette in place. */
-  install?: (modelsFolder: string) => Promise<unknown>
+  install: (modelsFolder: string) => Promise<unknown>
 }
 
 export type Services = {
@@ -39,7 +38,7 @@ export type Services = {
 
 /** The one place where the parts of the application are put together. */
 export async function createServices(options: ServiceOptions): Promise<Services> {
-  const { version, engine, reveal, emit, home = vignetteHome(), modelsFolder = modelHome(), install = installStarter } = options
+  const { version, engine, reveal, emit, home = vignetteHome(), modelsFolder = modelHome(), install } = options
   const log = createLog(join(home, 'logs', 'vignette.log'))
   log.info(`Vignette ${version} starts; Node ${process.versions.node} on ${process.platform} ${process.arch}`)
   const settings = await openSettings(join(home, 'settings.json'))

@@ -1,4 +1,7 @@
 import { utilityProcess } from 'electron'
+import { fork } from 'node:child_process'
+import { VignetteError } from '../../models/errors.ts'
+import type { SetUpResult } from '../app/set-up.ts'
 import { forkEngine, type EngineChild } from '../engine/client.ts'
 import type { EngineEvent } from '../engine/protocol.ts'
 
@@ -6,14 +9,44 @@ import type { EngineEvent } from '../engine/protocol.ts'
 const neededNodeApi = 9
 
 /**
- * Starts the engine: Electron's utility process, or, inside an Electron too old for the engine's native packages, the
- * Node of this computer as a child process. The code is the same; `entry` is its built file. VIGNETTE_NODE names a Node
- * to use whatever the version, and when empty none.
+ * What work outside this process runs on: Electron's utility processes (undefined), or, inside an Electron too old for
+ * the engine's native packages, the Node of this computer. The code is the same. VIGNETTE_NODE names a Node to use
+ * whatever the version, and when empty none.
  */
-export function startEngine(entry: string): EngineChild {
+function ownNode(): string | undefined {
   const isOld = Number(process.versions.napi ?? 0) < neededNodeApi
-  const node = process.env.VIGNETTE_NODE ?? (isOld ? 'node' : '')
-  return node === '' ? startUtility(entry) : startNode(entry, node)
+  return (process.env.VIGNETTE_NODE ?? (isOld ? 'node' : '')) || undefined
+}
+
+/** Starts the engine from its built file. */
+export function startEngine(entry: string): EngineChild {
+  const execPath = ownNode()
+  return execPath === undefined ? startUtility(entry) : forkEngine(entry, nodeOptions(execPath))
+}
+
+/** Puts the starter model into `modelsFolder`, from the built file of set-up.ts. */
+export async function setUp(entry: string, modelsFolder: string): Promise<void> {
+  const execPath = ownNode()
+  const child =
+    execPath === undefined
+      ? utilityProcess.fork(entry, [modelsFolder])
+      : fork(entry, [modelsFolder], nodeOptions(execPath))
+  const result = await new Promise<SetUpResult | undefined>((resolve, reject) => {
+    const emitter: NodeJS.EventEmitter = child
+    emitter.once('message', (message: SetUpResult) => (resolve(message), child.kill()))
+    emitter.once('exit', () => resolve(undefined))
+    emitter.once('error', reject)
+  })
+  if (!result) throw new Error('the process that sets up the starter model ended early')
+  if (result.error) throw new VignetteError(result.error.code, result.error.message, { hint: result.error.hint })
+}
+
+function nodeOptions(execPath: string) {
+  const env = { ...process.env }
+  // Meant for Electron and for tools around it, not for a plain Node.
+  delete env.NODE_OPTIONS
+  delete env.ELECTRON_RUN_AS_NODE
+  return { execPath, execArgv: [], env }
 }
 
 function startUtility(entry: string): EngineChild {
@@ -33,12 +66,4 @@ function startUtility(entry: string): EngineChild {
       else if (!isGone) process.kill(child.pid, 'SIGKILL')
     },
   }
-}
-
-function startNode(entry: string, execPath: string): EngineChild {
-  const env = { ...process.env }
-  // Meant for Electron and for tools around it, not for a plain Node.
-  delete env.NODE_OPTIONS
-  delete env.ELECTRON_RUN_AS_NODE
-  return forkEngine(entry, { execPath, execArgv: [], env })
 }

@@ -4,7 +4,7 @@ import { reportError } from '../../models/errors.ts'
 import { version } from '../../package.json'
 import { createServices, vignetteHome, type Services } from '../app/services.ts'
 import { EngineClient } from '../engine/client.ts'
-import { startEngine } from './engine-process.ts'
+import { setUp, startEngine } from './engine-process.ts'
 import { registerSchemes, serveSchemes } from './images-protocol.ts'
 import { registerRequests, sendEvent } from './ipc.ts'
 import { setMenu } from './menu.ts'
@@ -24,7 +24,13 @@ async function start(): Promise<void> {
   try {
     await app.whenReady()
     const engine = new EngineClient(() => startEngine(join(__dirname, 'engine.cjs')))
-    const services = await createServices({ version, engine, reveal: (file) => shell.showItemInFolder(file), emit: sendEvent })
+    const services = await createServices({
+      version,
+      engine,
+      install: (modelsFolder) => setUp(join(__dirname, 'set-up.cjs'), modelsFolder),
+      reveal: (file) => shell.showItemInFolder(file),
+      emit: sendEvent,
+    })
     lockPages(services.log)
     serveSchemes(join(__dirname, '../renderer'), (id) => services.library.fileOf(id))
     registerRequests(services)

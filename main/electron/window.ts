@@ -60,7 +60,9 @@ export function lockPages(log: Log): void {
   defaultSession.setDevicePermissionHandler(() => false)
   defaultSession.webRequest.onBeforeRequest((details, decide) => {
     const { protocol, origin } = new URL(details.url)
-    const isLocal = [`${appScheme}:`, `${imageScheme}:`, 'data:', 'blob:', 'devtools:', 'chrome-extension:'].includes(protocol)
+    const isLocal = [`${appScheme}:`, `${imageScheme}:`, 'data:', 'blob:', 'devtools:', 'chrome-extension:'].includes(
+      protocol,
+    )
     const isDev = devServer() !== undefined && origin.replace(/^ws/, 'http') === new URL(devServer()!).origin
     if (!isLocal && !isDev) log.warn(`a page was kept from loading ${details.url}`)
     decide({ cancel: !isLocal && !isDev })
@@ -77,7 +79,8 @@ function rememberBounds(window: BrowserWindow, settings: SettingsStore): void {
   const save = () => {
     clearTimeout(timer)
     timer = setTimeout(() => {
-      if (!window.isDestroyed()) void settings.saveBounds({ ...window.getNormalBounds(), isMaximized: window.isMaximized() })
+      if (!window.isDestroyed())
+        void settings.saveBounds({ ...window.getNormalBounds(), isMaximized: window.isMaximized() })
     }, saveDelayMs)
   }
   window.on('resize', save)

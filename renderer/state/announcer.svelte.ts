@@ -19,7 +19,8 @@ export class Announcer {
     }
     if (!(job.id in this.#quarters)) return // it never ran while this window listened
     delete this.#quarters[job.id]
-    if (job.status === 'done') this.polite = job.images.length === 1 ? 'The picture is finished.' : `${job.images.length} pictures are finished.`
+    if (job.status === 'done')
+      this.polite = job.images.length === 1 ? 'The picture is finished.' : `${job.images.length} pictures are finished.`
     else if (job.status === 'cancelled') this.polite = 'Stopped.'
     else if (job.error) this.assertive = `${job.error.message} ${job.error.hint ?? ''}`
   }

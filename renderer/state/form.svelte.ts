@@ -3,7 +3,13 @@ import { limits, type SamplerName, type ScheduleName } from '../../preload/limit
 import { shapeOf, sizeOf, snapSide, type ShapeName, type Size } from './shapes.ts'
 
 /** Used until a model is there. */
-const fallback = { native: { width: 512, height: 512 }, steps: 20, guidanceScale: 5, sampler: 'euler', schedule: 'normal' }
+const fallback = {
+  native: { width: 512, height: 512 },
+  steps: 20,
+  guidanceScale: 5,
+  sampler: 'euler',
+  schedule: 'normal',
+}
 
 /**
  * What the person has set in the Studio. A value that was never touched follows the model: it is undefined here, and

@@ -5,7 +5,8 @@ export function enginePid(parent: number): number {
   for (const name of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
     try {
       const isChild = new RegExp(`^PPid:\\s+${parent}$`, 'm').test(readFileSync(`/proc/${name}/status`, 'utf8'))
-      if (isChild && /engine\.cjs|node\.mojom\.NodeService/.test(readFileSync(`/proc/${name}/cmdline`, 'utf8'))) return Number(name)
+      if (isChild && /engine\.cjs|node\.mojom\.NodeService/.test(readFileSync(`/proc/${name}/cmdline`, 'utf8')))
+        return Number(name)
     } catch {
       // It ended while we looked.
     }

@@ -22,7 +22,13 @@ export type Host = {
   close: () => Promise<void>
 }
 
-const types: Record<string, string> = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.woff2': 'font/woff2', '.png': 'image/png' }
+const types: Record<string, string> = {
+  '.html': 'text/html',
+  '.js': 'text/javascript',
+  '.css': 'text/css',
+  '.woff2': 'font/woff2',
+  '.png': 'image/png',
+}
 
 /**
  * The built window in the system's Chromium, the real handlers in this process, the real engine as a child: everything
@@ -32,7 +38,10 @@ export async function openHost(browser: Browser, home: string): Promise<Host> {
   const revealed: string[] = []
   const complaints: string[] = []
   let send: (event: AppEvent) => void = () => {}
-  const engine = new EngineClient(() => forkEngine(join(root, 'out/main/engine.cjs'), { execArgv: [] }), { device: 'cpu', threads: 1 })
+  const engine = new EngineClient(() => forkEngine(join(root, 'out/main/engine.cjs'), { execArgv: [] }), {
+    device: 'cpu',
+    threads: 1,
+  })
   const services = await createServices({
     version: 'test',
     engine,
@@ -45,7 +54,8 @@ export async function openHost(browser: Browser, home: string): Promise<Host> {
   const server = await serve(services)
   const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
   // Pictures have an address of their own in Electron; here they come from the same server as the page.
-  const here = <T>(value: T) => JSON.parse(JSON.stringify(value ?? null).replaceAll('vignette-image://', `${origin}/image/`)) as T
+  const here = <T>(value: T) =>
+    JSON.parse(JSON.stringify(value ?? null).replaceAll('vignette-image://', `${origin}/image/`)) as T
 
   const page = await browser.newPage({ viewport: { width: 1360, height: 860 } })
   page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()))
@@ -58,14 +68,20 @@ export async function openHost(browser: Browser, home: string): Promise<Host> {
     const page = window as unknown as Record<string, unknown>
     page.vignetteEvent = (event: unknown) => listeners.forEach((listener) => listener(event))
     page.vignette = {
-      invoke: async (name: string, input: unknown) => (page.vignetteInvoke as (name: string, input: unknown) => unknown)(name, input),
+      invoke: async (name: string, input: unknown) =>
+        (page.vignetteInvoke as (name: string, input: unknown) => unknown)(name, input),
       onEvent: (listener: (event: unknown) => void) => (listeners.add(listener), () => listeners.delete(listener)),
       pathOf: () => '',
     }
   })
   send = (event) => {
     // A page that is just being reloaded hears nothing, as in Electron; it asks for the state when it is back.
-    page.evaluate((one) => (window as unknown as { vignetteEvent?: (event: unknown) => void }).vignetteEvent?.(one), here(event)).catch(() => {})
+    page
+      .evaluate(
+        (one) => (window as unknown as { vignetteEvent?: (event: unknown) => void }).vignetteEvent?.(one),
+        here(event),
+      )
+      .catch(() => {})
   }
   await page.goto(origin)
   await page.getByTestId('screen-studio').waitFor()
@@ -85,10 +101,14 @@ export async function openHost(browser: Browser, home: string): Promise<Host> {
 }
 
 export async function openBrowser(): Promise<Browser> {
-  const executablePath = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome', process.env.CHROMIUM_PATH ?? ''].find((path) =>
-    existsSync(path),
-  )
-  if (executablePath === undefined) throw new Error('There is no Chromium on this computer. Install one, or set CHROMIUM_PATH.')
+  const executablePath = [
+    '/usr/bin/chromium',
+    '/usr/bin/chromium-browser',
+    '/usr/bin/google-chrome',
+    process.env.CHROMIUM_PATH ?? '',
+  ].find((path) => existsSync(path))
+  if (executablePath === undefined)
+    throw new Error('There is no Chromium on this computer. Install one, or set CHROMIUM_PATH.')
   // Chromium refuses its sandbox as root, which is what containers run as.
   return chromium.launch({ executablePath, args: process.getuid?.() === 0 ? ['--no-sandbox'] : [] })
 }
@@ -97,11 +117,16 @@ async function serve(services: Services): Promise<Server> {
   const server = createServer((request, response) => {
     const path = new URL(request.url ?? '/', 'http://host').pathname
     const image = /^\/image\/([^/]+)$/.exec(path)
-    const file = image ? services.library.fileOf(image[1]) : join(root, 'out/renderer', path === '/' ? 'index.html' : path)
+    const file = image
+      ? services.library.fileOf(image[1])
+      : join(root, 'out/renderer', path === '/' ? 'index.html' : path)
     readFile(file ?? '').then(
       (body) => {
         const policy = contentSecurityPolicy('')
-        response.writeHead(200, { 'content-type': types[extname(file!)] ?? 'text/plain', 'content-security-policy': policy })
+        response.writeHead(200, {
+          'content-type': types[extname(file!)] ?? 'text/plain',
+          'content-security-policy': policy,
+        })
         response.end(body)
       },
       () => response.writeHead(path === '/favicon.ico' ? 204 : 404).end(),

@@ -4,7 +4,14 @@ import { join } from 'node:path'
 import sharp from 'sharp'
 import { recipeOf, type Recipe } from '../../main/export/metadata.ts'
 
-export type SavedPicture = { file: string; width: number; height: number; pixelSha256: string; isUniform: boolean; recipe: Recipe }
+export type SavedPicture = {
+  file: string
+  width: number
+  height: number
+  pixelSha256: string
+  isUniform: boolean
+  recipe: Recipe
+}
 
 /** Every picture file of a home folder, decoded by a decoder that is not ours, oldest first. */
 export async function savedPictures(home: string): Promise<SavedPicture[]> {

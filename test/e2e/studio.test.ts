@@ -38,13 +38,19 @@ afterEach(async () => {
 /** Waits as long as a busy machine may need; what is expected is checked, not how soon. */
 const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 60_000 })
 const picture = () => page.getByTestId('picture')
-const setSteps = (steps: number) => page.getByLabel('Steps, number').fill(String(steps)).then(() => page.keyboard.press('Tab'))
+const setSteps = (steps: number) =>
+  page
+    .getByLabel('Steps, number')
+    .fill(String(steps))
+    .then(() => page.keyboard.press('Tab'))
 const jobsAreOver = () => eventually(() => page.getByTestId('running-job').count()).toBe(0)
 
 describe('the first start', () => {
   it('opens with a sample sentence selected, Generate one Tab away, and no dialog', async () => {
     const prompt = page.getByTestId('prompt')
-    const selected = await prompt.evaluate((field: HTMLTextAreaElement) => field.value.slice(field.selectionStart, field.selectionEnd))
+    const selected = await prompt.evaluate((field: HTMLTextAreaElement) =>
+      field.value.slice(field.selectionStart, field.selectionEnd),
+    )
     expect(selected).toBe(await prompt.inputValue())
     expect(selected.length).toBeGreaterThan(10)
     await page.keyboard.press('Tab')
@@ -57,7 +63,11 @@ describe('the first start', () => {
   it('makes a picture on one click, saves it with its recipe and shows it', async () => {
     await page.getByTestId('generate').click()
     await picture().waitFor()
-    expect(await picture().evaluate((image: HTMLImageElement) => image.decode().then(() => [image.naturalWidth, image.naturalHeight]))).toEqual([128, 128])
+    expect(
+      await picture().evaluate((image: HTMLImageElement) =>
+        image.decode().then(() => [image.naturalWidth, image.naturalHeight]),
+      ),
+    ).toEqual([128, 128])
     const [saved, ...more] = await savedPictures(home.home)
     expect(more).toEqual([])
     expect(saved).toMatchObject({ width: 128, height: 128, isUniform: false })
@@ -144,6 +154,19 @@ describe('the form', () => {
   })
 })
 
+it('fits a small window with text at 200 %: one column, nothing to scroll sideways to', async () => {
+  await setSteps(1)
+  await page.getByTestId('generate').click()
+  await picture().waitFor()
+  await page.setViewportSize({ width: 512, height: 320 }) // 1024 × 640 at 200 %
+  expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(512)
+  for (const control of await page.locator('button:visible, input:visible, textarea:visible, select:visible').all()) {
+    const box = (await control.boundingBox())!
+    expect(box.x, await control.evaluate((element) => element.outerHTML.slice(0, 80))).toBeGreaterThanOrEqual(0)
+    expect(box.x + box.width).toBeLessThanOrEqual(512)
+  }
+})
+
 describe('a job that runs', () => {
   it('names its phases, counts its steps, and shows a preview', async () => {
     await setSteps(40)
@@ -165,7 +188,9 @@ describe('a job that runs', () => {
     await picture().waitFor()
     const kinds = phases.map((text) => text.split(' · ')[0].replace(/^Step.*/, 'Step'))
     const order = kinds.filter((kind, i) => kind !== kinds[i - 1])
-    expect(order.join(' → ')).toMatch(/^(Starting → )?Loading model → (Encoding prompt → )?Step( → Decoding)?( → Saving)?$/)
+    expect(order.join(' → ')).toMatch(
+      /^(Starting → )?Loading model → (Encoding prompt → )?Step( → Decoding)?( → Saving)?$/,
+    )
     expect(phases.some((text) => /Step \d+\/40 · about \d+ s left/.test(text))).toBe(true)
     await eventually(() => page.getByTestId('live-polite').textContent()).toBe('The picture is finished.')
   })
@@ -200,7 +225,9 @@ describe('a job that runs', () => {
     await takeOut.first().click()
     await eventually(() => takeOut.count()).toBe(1)
     engine.release()
-    await eventually(async () => (await savedPictures(home.home)).map(({ recipe }) => recipe.request.seed)).toEqual([1, 3])
+    await eventually(async () => (await savedPictures(home.home)).map(({ recipe }) => recipe.request.seed)).toEqual([
+      1, 3,
+    ])
     await jobsAreOver()
   })
 

@@ -36,7 +36,13 @@ export async function tinyHome(): Promise<Home> {
   manifest.nativeSize = { width: 128, height: 128 }
   manifest.defaults = { steps: 4, guidanceScale: 3, sampler: 'euler', schedule: 'normal' }
   // Any matrix will do for a preview to be drawn: the first three latent channels as red, green and blue.
-  manifest.previewMatrix = [[0.3, 0, 0], [0, 0.3, 0], [0, 0, 0.3], [0, 0, 0], [0.5, 0.5, 0.5]]
+  manifest.previewMatrix = [
+    [0.3, 0, 0],
+    [0, 0.3, 0],
+    [0, 0, 0.3],
+    [0, 0, 0],
+    [0.5, 0.5, 0.5],
+  ]
   await writeFile(file, JSON.stringify(manifest))
   return { home, remove: () => rm(home, { recursive: true, force: true }) }
 }

@@ -8,7 +8,9 @@ const handlers = (part: Partial<Handlers>) => part as Handlers
 describe('answer', () => {
   it('gives the handler a validated request with its defaults, and packs what it returns', async () => {
     let seen: GenerateRequest | undefined
-    const reply = await answer(handlers({ 'jobs:add': (request) => ((seen = request), { jobId: 'a' }) }), 'jobs:add', { prompt: 'a barn' })
+    const reply = await answer(handlers({ 'jobs:add': (request) => ((seen = request), { jobId: 'a' }) }), 'jobs:add', {
+      prompt: 'a barn',
+    })
     expect(reply).toEqual({ ok: true, value: { jobId: 'a' } })
     expect(seen).toMatchObject({ prompt: 'a barn', negativePrompt: '', count: 1, model: 'starter' })
   })
@@ -19,14 +21,22 @@ describe('answer', () => {
       expect(await answer(add, 'jobs:add', raw)).toMatchObject({ ok: false, error: { code: 'bad-request' } })
     }
     const reply = await answer(add, 'jobs:add', { prompt: 'a', width: 500 })
-    expect(reply).toMatchObject({ ok: false, error: { code: 'bad-request', message: expect.stringMatching(/multiple of 8.*width/s) } })
+    expect(reply).toMatchObject({
+      ok: false,
+      error: { code: 'bad-request', message: expect.stringMatching(/multiple of 8.*width/s) },
+    })
   })
 
   it('passes on an expected failure as it is', async () => {
     const fail = () => Promise.reject(new VignetteError('disk-full', 'The disk is full.', { hint: 'Free some space.' }))
     const faults: unknown[] = []
-    const reply = await answer(handlers({ 'images:reveal': fail }), 'images:reveal', { id: 'x' }, (_, error) => faults.push(error))
-    expect(reply).toEqual({ ok: false, error: { code: 'disk-full', message: 'The disk is full.', hint: 'Free some space.' } })
+    const reply = await answer(handlers({ 'images:reveal': fail }), 'images:reveal', { id: 'x' }, (_, error) =>
+      faults.push(error),
+    )
+    expect(reply).toEqual({
+      ok: false,
+      error: { code: 'disk-full', message: 'The disk is full.', hint: 'Free some space.' },
+    })
     expect(faults).toEqual([])
   })
 
@@ -45,7 +55,10 @@ describe('answer', () => {
 
   it('does not take the name of anything else for a request', async () => {
     for (const name of ['constructor', 'toString', '__proto__', 'jobs:none']) {
-      expect(await answer(handlers({}), name as keyof typeof requests, {})).toMatchObject({ ok: false, error: { code: 'bad-request' } })
+      expect(await answer(handlers({}), name as keyof typeof requests, {})).toMatchObject({
+        ok: false,
+        error: { code: 'bad-request' },
+      })
     }
   })
 })

@@ -10,7 +10,15 @@ import { FakeEngine } from './fake-engine.ts'
 
 const request = (prompt: string, part: object = {}) =>
   GenerateRequest.parse({
-    prompt, width: 64, height: 64, steps: 4, seed: 1, sampler: 'euler', schedule: 'normal', guidanceScale: 3, ...part,
+    prompt,
+    width: 64,
+    height: 64,
+    steps: 4,
+    seed: 1,
+    sampler: 'euler',
+    schedule: 'normal',
+    guidanceScale: 3,
+    ...part,
   }) as Parameters<Jobs['add']>[0]
 
 let folder: string
@@ -59,7 +67,8 @@ async function open(part: Partial<JobsOptions> = {}): Promise<Jobs> {
   return jobs
 }
 
-const onDisk = async () => JSON.parse(await readFile(join(folder, 'queue.json'), 'utf8')) as { jobs: { id: string; interruptions: number }[] }
+const onDisk = async () =>
+  JSON.parse(await readFile(join(folder, 'queue.json'), 'utf8')) as { jobs: { id: string; interruptions: number }[] }
 const until = (condition: () => unknown) => expect.poll(condition, { timeout: 5000, interval: 5 }).toBeTruthy()
 const statusOf = (jobs: Jobs, id: string) => jobs.list().find((job) => job.id === id)?.status
 
@@ -123,7 +132,11 @@ describe('the queue', () => {
     const first = await jobs.add(request('first'))
     const second = await jobs.add(request('second'))
     await until(() => engine.started.length === 1)
-    engine.send({ type: 'failed', jobId: first, error: { code: 'engine-crashed', message: 'It stopped.', hint: 'It is back.' } })
+    engine.send({
+      type: 'failed',
+      jobId: first,
+      error: { code: 'engine-crashed', message: 'It stopped.', hint: 'It is back.' },
+    })
     await until(() => engine.current.id === second)
     expect(jobs.list()[0]).toMatchObject({ status: 'failed', error: { code: 'engine-crashed', hint: 'It is back.' } })
     expect(crashes).toEqual(['It stopped.'])
@@ -158,7 +171,9 @@ describe('the queue', () => {
   })
 
   it('fails a job whose model is gone with the words of that', async () => {
-    const jobs = await open({ folderOf: () => Promise.reject(new VignetteError('model-missing', 'It is not installed.')) })
+    const jobs = await open({
+      folderOf: () => Promise.reject(new VignetteError('model-missing', 'It is not installed.')),
+    })
     const id = await jobs.add(request('a'))
     await until(() => statusOf(jobs, id) === 'failed')
     expect(jobs.list()[0].error?.code).toBe('model-missing')

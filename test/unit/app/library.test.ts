@@ -33,11 +33,22 @@ afterEach(async () => {
 
 function png(prompt: string, seed: number): Uint8Array {
   const request = GenerateRequest.parse({
-    prompt, seed, width: 64, height: 64, steps: 4, sampler: 'euler', schedule: 'normal', guidanceScale: 3,
+    prompt,
+    seed,
+    width: 64,
+    height: 64,
+    steps: 4,
+    sampler: 'euler',
+    schedule: 'normal',
+    guidanceScale: 3,
   }) as Recipe['request']
   const recipe: Recipe = {
-    version: 1, app: 'Vignette test', engine: { runtime: '1', provider: 'cpu' },
-    model: { id: 'tiny', name: 'Tiny', family: 'sd15', sha256: 'ab' }, request, pixelSha256: 'cd',
+    version: 1,
+    app: 'Vignette test',
+    engine: { runtime: '1', provider: 'cpu' },
+    model: { id: 'tiny', name: 'Tiny', family: 'sd15', sha256: 'ab' },
+    request,
+    pixelSha256: 'cd',
   }
   return encodePng({ data: new Uint8Array(4 * 4 * 3).fill(seed), width: 4, height: 4 }, recipeChunks(recipe))
 }
@@ -51,7 +62,12 @@ describe('saving', () => {
       '/2026/01/02/00002-8.png',
       '/2026/01/02/00003-9.png',
     ])
-    expect(records[0]).toMatchObject({ id: '2026-01-02-00001-7', url: 'vignette-image://2026-01-02-00001-7', prompt: 'a', seed: 7 })
+    expect(records[0]).toMatchObject({
+      id: '2026-01-02-00001-7',
+      url: 'vignette-image://2026-01-02-00001-7',
+      prompt: 'a',
+      seed: 7,
+    })
     expect(await readdir(join(home, 'pictures/2026/01/02'))).toHaveLength(3)
     expect(Buffer.from(png('b', 8)).equals(await readFile(records[1].file))).toBe(true)
     clock = new Date(2026, 0, 3, 1)
@@ -77,7 +93,12 @@ describe('the index', () => {
     expect(library.list()).toEqual([])
     await library.reconcile()
     const times = ({ createdAt: _, ...rest }: (typeof before)[number]) => rest
-    expect(library.list().map(times).sort((a, b) => b.id.localeCompare(a.id))).toEqual(before.map(times))
+    expect(
+      library
+        .list()
+        .map(times)
+        .sort((a, b) => b.id.localeCompare(a.id)),
+    ).toEqual(before.map(times))
   })
 
   it('is made again when it is damaged, and the damaged one is kept', async () => {
@@ -107,6 +128,7 @@ describe('the index', () => {
   it('finds files by id only, never by a path', async () => {
     const { id, file } = await add('a', 1)
     expect(library.fileOf(id)).toBe(file)
-    for (const bad of ['', '..', '../settings.json', 'unknown', '%2e%2e', file]) expect(library.fileOf(bad)).toBeUndefined()
+    for (const bad of ['', '..', '../settings.json', 'unknown', '%2e%2e', file])
+      expect(library.fileOf(bad)).toBeUndefined()
   })
 })

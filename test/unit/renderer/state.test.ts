@@ -8,13 +8,35 @@ import { shapeNames, shapeOf, sizeOf, snapSide } from '../../../renderer/state/s
 import { spokenTime } from '../../../renderer/state/time.ts'
 
 const model: ModelRecord = {
-  id: 'starter', name: 'Starter', family: 'sd15', nativeWidth: 256, nativeHeight: 256, weightBytes: 1,
+  id: 'starter',
+  name: 'Starter',
+  family: 'sd15',
+  nativeWidth: 256,
+  nativeHeight: 256,
+  weightBytes: 1,
   defaults: { steps: 24, guidanceScale: 4.5, sampler: 'dpmpp_2m', schedule: 'karras' },
 }
 const job = (part: Partial<Job> = {}): Job => ({
-  id: 'j', status: 'running', request: GenerateRequest.parse({ prompt: 'a' }), phase: 'denoising', step: 0, steps: 20, index: 0, images: [], ...part,
+  id: 'j',
+  status: 'running',
+  request: GenerateRequest.parse({ prompt: 'a' }),
+  phase: 'denoising',
+  step: 0,
+  steps: 20,
+  index: 0,
+  images: [],
+  ...part,
 })
-const image = (id: string, createdAt: number): ImageRecord => ({ id, url: '', file: '', prompt: id, seed: 1, width: 1, height: 1, createdAt })
+const image = (id: string, createdAt: number): ImageRecord => ({
+  id,
+  url: '',
+  file: '',
+  prompt: id,
+  seed: 1,
+  width: 1,
+  height: 1,
+  createdAt,
+})
 
 describe('the form', () => {
   it('follows the model where nothing was touched, and keeps what was', () => {
@@ -71,7 +93,11 @@ describe('the form', () => {
 
 describe('shapes', () => {
   it('keep the proportions and about the number of pixels, and are found again by their size', () => {
-    for (const native of [{ width: 256, height: 256 }, { width: 512, height: 512 }, { width: 1024, height: 1024 }]) {
+    for (const native of [
+      { width: 256, height: 256 },
+      { width: 512, height: 512 },
+      { width: 1024, height: 1024 },
+    ]) {
       for (const name of shapeNames.filter((one) => one !== 'custom')) {
         const size = sizeOf(name, native)
         const [across, down] = name.split(':').map(Number)
@@ -138,7 +164,13 @@ describe('the queue as the window sees it', () => {
     listen()
     expect(heard).toEqual(['', '25 % done', '50 % done', '75 % done', 'The picture is finished.'])
     announcer.jobChanged(job({ id: 'k' }))
-    announcer.jobChanged(job({ id: 'k', status: 'failed', error: { code: 'disk-full', message: 'The disk is full.', hint: 'Free some.' } }))
+    announcer.jobChanged(
+      job({
+        id: 'k',
+        status: 'failed',
+        error: { code: 'disk-full', message: 'The disk is full.', hint: 'Free some.' },
+      }),
+    )
     expect(announcer.assertive).toBe('The disk is full. Free some.')
   })
 })

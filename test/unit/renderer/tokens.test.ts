@@ -23,12 +23,31 @@ function contrast(a: string, b: string): number {
 
 const grounds = ['ground', 'canvas', 'panel', 'raised', 'sunken']
 const text = [
-  ...grounds.flatMap((ground) => [['ink', ground], ['ink-soft', ground]]),
-  ['accent-ink', 'accent'], ['accent-ink', 'accent-strong'], ['ink', 'accent-soft'], ['ink', 'danger-soft'], ['danger', 'panel'],
+  ...grounds.flatMap((ground) => [
+    ['ink', ground],
+    ['ink-soft', ground],
+  ]),
+  ['accent-ink', 'accent'],
+  ['accent-ink', 'accent-strong'],
+  ['ink', 'accent-soft'],
+  ['ink', 'danger-soft'],
+  ['danger', 'panel'],
 ]
-const parts = [...['panel', 'raised', 'sunken'].map((ground) => ['line-strong', ground]), ...grounds.map((ground) => ['focus', ground]), ['accent', 'panel'], ['accent', 'canvas']]
+const parts = [
+  ...['panel', 'raised', 'sunken'].map((ground) => ['line-strong', ground]),
+  ...grounds.map((ground) => ['focus', ground]),
+  ['accent', 'panel'],
+  ['accent', 'canvas'],
+]
 
-describe.each([['light', light], ['dark', dark]])('the %s theme', (_, theme) => {
-  it.each(text)('%s on %s can be read', (front, back) => expect(contrast(theme[front], theme[back])).toBeGreaterThanOrEqual(4.5))
-  it.each(parts)('%s on %s can be seen', (front, back) => expect(contrast(theme[front], theme[back])).toBeGreaterThanOrEqual(3))
+describe.each([
+  ['light', light],
+  ['dark', dark],
+])('the %s theme', (_, theme) => {
+  it.each(text)('%s on %s can be read', (front, back) =>
+    expect(contrast(theme[front], theme[back])).toBeGreaterThanOrEqual(4.5),
+  )
+  it.each(parts)('%s on %s can be seen', (front, back) =>
+    expect(contrast(theme[front], theme[back])).toBeGreaterThanOrEqual(3),
+  )
 })
