@@ -23,9 +23,10 @@ export class Library {
   readonly #folder: string
   readonly #log: Log
   readonly #now: () => Date
-  #index: Database.Database
+  readonly #index: Database.Database
   /** Pictures are saved one after the other, so that two never take the same number. */
   #last: Promise<unknown> = Promise.resolve()
+  #isClosed = false
 
   private constructor(folder: string, index: Database.Database, log: Log, now: () => Date) {
     this.#folder = folder
@@ -93,6 +94,7 @@ export class Library {
       if (indexed.has(file)) continue
       try {
         const row = await this.#readBack(file)
+        if (this.#isClosed) break // the next start goes on from here
         this.#put(row)
         added.push(this.#record(row))
       } catch (error) {
@@ -103,6 +105,7 @@ export class Library {
   }
 
   close(): void {
+    this.#isClosed = true
     this.#index.close()
   }
 

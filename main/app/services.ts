@@ -58,7 +58,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
   })
   void models.ready().then(async () => emit({ type: 'models:changed', models: (await models.list()).map(modelRecord) }))
   // Beside the start, not before it: with a new index every picture is read.
-  const reconciled = library.reconcile().then(
+  library.reconcile().then(
     (added) => added.forEach((image) => emit({ type: 'image:added', image })),
     (error: unknown) => log.error('the library could not be compared with its folder', error),
   )
@@ -80,7 +80,6 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     async close() {
       await jobs.close()
       await engine.stop()
-      await reconciled
       library.close()
     },
   }
