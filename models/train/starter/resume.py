@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import signal
 import time
 from pathlib import Path
 
@@ -46,12 +47,15 @@ class Clock:
         self.minutes = minutes
         self.save_every = save_every
         self.last_save = self.started
+        self.stopped = False
+        # Asked to end (SIGTERM), a run ends as if its time were up: with a checkpoint.
+        signal.signal(signal.SIGTERM, lambda *_: setattr(self, "stopped", True))
 
     def progress(self) -> float:
         return min(1.0, (time.time() - self.started) / (60 * self.minutes))
 
     def over(self) -> bool:
-        return self.progress() >= 1.0
+        return self.stopped or self.progress() >= 1.0
 
     def save_due(self) -> bool:
         if time.time() - self.last_save < self.save_every:

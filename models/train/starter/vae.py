@@ -225,7 +225,8 @@ def tune_decoder(run: str, pools: list[str], minutes: float, batch: int, high: f
         for g in opt.param_groups:
             g["lr"] = lr
         # The diffusion model's latents are never exact; the decoder learns to draw clean lines from them.
-        z = z + torch.randn_like(z) * (0.05 / info["scaling_factor"])
+        spread = 0.2 * torch.rand(len(z), 1, 1, 1) / info["scaling_factor"]
+        z = z + torch.randn_like(z) * spread
         with torch.autocast("cpu", torch.bfloat16):
             y = vae.decode(z.contiguous(memory_format=torch.channels_last))
         loss = reconstruction_loss(y.float(), x)
