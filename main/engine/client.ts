@@ -35,6 +35,9 @@ export class EngineClient {
   readonly #settings: EngineSettings
   #child: EngineChild | undefined
   #running: Running | undefined
+  /** What the engine runs on, and whether a graphics card failed in real work after it had passed its test. */
+  #provider: DeviceReport['provider'] | undefined
+  #isCardSuspect = false
   #device:
     | { report: Promise<DeviceReport>; resolve: (report: DeviceReport) => void; reject: (error: Error) => void }
     | undefined
@@ -111,14 +114,24 @@ export class EngineClient {
     child.onMessage((event) => this.#receive(child, event))
     child.onExit((reason) => this.#gone(child, reason))
     const { device = 'auto', memoryBudgetBytes, threads } = this.#settings
-    child.post({ type: 'start', device, memoryBudgetBytes, threads })
+    child.post({
+      type: 'start',
+      device: device === 'auto' && this.#isCardSuspect ? 'cpu' : device,
+      memoryBudgetBytes,
+      threads,
+    })
     return child
   }
 
   #receive(child: EngineChild, event: EngineEvent): void {
     if (child !== this.#child) return
-    if (event.type === 'ready') this.#device?.resolve(event.device)
-    else if (event.type === 'unavailable') {
+    if (event.type === 'ready') {
+      const { provider } = event.device
+      // The engine gave the card up by itself, or it died with it (see #gone): the next engine leaves it alone.
+      if (provider === 'cpu' && this.#provider !== undefined && this.#provider !== 'cpu') this.#isCardSuspect = true
+      this.#provider = provider
+      this.#device?.resolve(event.device)
+    } else if (event.type === 'unavailable') {
       const { code, message, hint } = event.error
       this.#device?.reject(new VignetteError(code, message, { hint }))
     } else if (event.jobId === this.#running?.id) {
@@ -135,6 +148,7 @@ export class EngineClient {
     this.#device?.reject(new VignetteError(error.code, error.message, { hint: error.hint }))
     const running = this.#running
     if (!running) return
+    if (!running.isCancelled && this.#provider !== undefined && this.#provider !== 'cpu') this.#isCardSuspect = true
     if (running.isCancelled) running.inbox.put({ type: 'cancelled', jobId: running.id })
     else running.inbox.put({ type: 'failed', jobId: running.id, error })
   }

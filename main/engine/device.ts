@@ -61,7 +61,8 @@ export async function chooseDevice(
   })
 }
 
-function processor(reason: string): DeviceReport {
+/** The processor, and why it is that. */
+export function processor(reason: string): DeviceReport {
   return { provider: 'cpu', name: cpus()[0]?.model.trim() || providerNames.cpu, reason }
 }
 

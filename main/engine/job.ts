@@ -9,6 +9,7 @@ import { generate } from '../pipeline/generate.ts'
 import type { RgbImage } from '../pipeline/image.ts'
 import { createTokenizer, type Tokenizer } from '../pipeline/tokenizer.ts'
 import type { GenerateJob } from '../pipeline/types.ts'
+import { tileAbovePixels } from './memory.ts'
 import { runtimeVersion, type OpenNetworks } from './networks.ts'
 import { readMask, readPicture } from './pictures.ts'
 import type { EngineEvent, EngineJob } from './protocol.ts'
@@ -23,27 +24,28 @@ function clipTokenizer(): Promise<Tokenizer> {
 }
 
 /**
- * All pictures of one job, one after the other with consecutive seeds. Ends by returning; whoever stops iterating
+ * All pictures of one job from `firstIndex` on, one after the other with consecutive seeds. Ends by returning; whoever stops iterating
  * cancels it. Every finished picture is a whole PNG that carries its recipe.
  */
 export async function* runJob(
   job: EngineJob,
   networks: OpenNetworks,
   device: DeviceReport,
+  firstIndex = 0,
 ): AsyncGenerator<EngineEvent> {
   const { id: jobId, request } = job
   const { width, height } = request
   checkAgainstModel(request, networks.manifest)
   const first = networks.manifest.networks.filter((name) => name.startsWith('text_encoder') || name === 'unet')
   if (first.some((name) => !networks.loaded().includes(name))) {
-    yield { type: 'phase', jobId, index: 0, phase: 'loading' }
+    yield { type: 'phase', jobId, index: firstIndex, phase: 'loading' }
     await networks.preload(first)
   }
   const clip = await clipTokenizer()
   const init = request.initImage === undefined ? undefined : await readPicture(request.initImage, width, height)
   const mask = request.maskImage === undefined ? undefined : await readMask(request.maskImage, width, height)
 
-  for (let index = 0; index < request.count; index++) {
+  for (let index = firstIndex; index < request.count; index++) {
     const seed = (request.seed + index) % (limits.maxSeed + 1)
     const one: GenerateJob = {
       prompt: request.prompt,
@@ -63,7 +65,7 @@ export async function* runJob(
       preview: request.preview,
     }
     let previewAt = -Infinity
-    for await (const event of generate(one, networks, clip)) {
+    for await (const event of generate(one, networks, clip, { tileAbovePixels: tileAbovePixels() })) {
       switch (event.type) {
         case 'phase':
           yield { type: 'phase', jobId, index, phase: event.phase }
@@ -90,6 +92,7 @@ export async function* runJob(
           const recipe = describe({ ...job, request: { ...request, seed } }, event.image, networks, device)
           if (init) recipe.pictures = { init: init.reference, ...(mask ? { mask: mask.reference } : {}) }
           const png = encodePng(event.image, recipeChunks(recipe))
+          await networks.trim()
           yield { type: 'image', jobId, index, seed, width: event.image.width, height: event.image.height, png }
           break
         }

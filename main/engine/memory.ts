@@ -12,6 +12,17 @@ export function defaultBudgetBytes(): number {
   return 0.75 * totalMemoryBytes()
 }
 
+/** Working memory of SD's VAE decoder per pixel: 1.05 GB at 512 × 512. */
+const decodeBytesPerPixel = 4000
+
+/**
+ * Pictures with more pixels than this are decoded in tiles. Follows from the memory of the machine and not from what is
+ * free at the moment: tiles differ a little from a whole decoding, and the same request must give the same picture.
+ */
+export function tileAbovePixels(totalBytes = totalMemoryBytes()): number {
+  return Math.min(768 * 768, Math.floor((0.4 * totalBytes) / decodeBytesPerPixel))
+}
+
 /** What is free now, as the operating system counts it (on Linux with reclaimable caches). */
 export function freeMemoryBytes(): number {
   const limit = totalMemoryBytes()

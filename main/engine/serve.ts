@@ -1,6 +1,6 @@
 import { reportError } from '../../models/errors.ts'
 import type { DeviceReport } from '../../preload/contract.ts'
-import { chooseDevice } from './device.ts'
+import { chooseDevice, processor } from './device.ts'
 import { runJob } from './job.ts'
 import { openNetworks, type OpenNetworks } from './networks.ts'
 import type { EngineCommand, EngineEvent, EngineJob, Transport } from './protocol.ts'
@@ -55,15 +55,38 @@ export function serve(transport: Transport<EngineEvent, EngineCommand>, entry: s
     }
     const current = (running = { id: job.id, isCancelled: false })
     let last: EngineEvent = { type: 'finished', jobId: job.id }
-    try {
-      if (!started) throw new Error('a job came before start')
-      const device = await started.device
-      const networks = await networksOf(job.modelFolder, device, started.command)
-      for await (const event of runJob(job, networks, device)) {
+    let made = 0
+    const draw = async (device: DeviceReport, settings: StartCommand) => {
+      const networks = await networksOf(job.modelFolder, device, settings)
+      for await (const event of runJob(job, networks, device, made)) {
         // Commands arrive only when the thread is free, and a run of ONNX Runtime never frees it: look for them here.
         await new Promise<void>((resolve) => setImmediate(resolve))
         if (current.isCancelled) break
         transport.post(event)
+        if (event.type === 'image') made++
+      }
+    }
+    try {
+      if (!started) throw new Error('a job came before start')
+      const { command } = started
+      const device = await started.device
+      try {
+        await draw(device, command)
+      } catch (error) {
+        const { code, message } = reportError(error)
+        const isOurs = code === 'internal' || code === 'out-of-memory'
+        if (device.provider === 'cpu' || command.device !== 'auto' || !isOurs || current.isCancelled) throw error
+        // Passed the test and fails with a real network: its memory is too small, or a driver has a fault we did not test.
+        await close()
+        const report = processor(`${device.name} failed: ${message.split('\n')[0].slice(0, 200)}`)
+        started.device = Promise.resolve(report)
+        transport.post({
+          type: 'notice',
+          jobId: job.id,
+          message: `The graphics card failed; the processor goes on. ${report.reason}`,
+        })
+        transport.post({ type: 'ready', device: report })
+        await draw(report, command)
       }
       if (current.isCancelled) last = { type: 'cancelled', jobId: job.id }
     } catch (error) {

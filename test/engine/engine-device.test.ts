@@ -3,8 +3,12 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
+import { EngineClient, forkEngine } from '../../main/engine/client.ts'
+import { connectDirect } from '../../main/engine/direct.ts'
 import { chooseDevice } from '../../main/engine/device.ts'
-import { scratchFolder } from './tiny-model.ts'
+import { readManifest } from '../../main/engine/model-folder.ts'
+import { checkRequest, fillDefaults } from '../../main/engine/request.ts'
+import { makeTinyModel, scratchFolder } from './tiny-model.ts'
 
 // Which device is taken when the graphics card is absent, broken, or only emulated.
 
@@ -96,5 +100,49 @@ describe('a graphics card', () => {
     // Without the emulation there is simply no card.
     const wanted = existsSync(swiftShader) ? /wrong numbers|slower than the processor|no answer/ : /none was found/
     expect(report.reason).toMatch(wanted)
+  })
+})
+
+describe('a card that passes the test and fails with a real network', () => {
+  const noDriver = () => {
+    // Remembered as good, and then there is no card at all: as if it had been taken out.
+    for (const name of ['VK_DRIVER_FILES', 'VK_ICD_FILENAMES']) vi.stubEnv(name, '/nowhere.json')
+    return chooseDevice('auto', fakeEntry('process.send({ isUsable: true, gpuMs: 1, cpuMs: 9 })'))
+  }
+  const draw = async (engine: EngineClient, model: string, steps: number, onEvent = () => {}) => {
+    const request = fillDefaults(
+      checkRequest({ prompt: 'a barn', width: 64, height: 64, steps, seed: 1 }),
+      readManifest(model),
+    )
+    const types = []
+    for await (const event of engine.run({ id: 'a', modelFolder: model, request })) {
+      types.push(event.type === 'phase' ? event.phase : event.type)
+      onEvent()
+    }
+    return types
+  }
+
+  test.runIf(process.platform === 'linux')('makes way for the processor in the same job', async () => {
+    expect((await noDriver()).provider).toBe('webgpu')
+    const model = await makeTinyModel(join(scratch, 'tiny'))
+    const engine = connectDirect({ device: 'auto', threads: 1 })
+    expect((await engine.device()).provider).toBe('webgpu')
+    const types = await draw(engine, model, 2)
+    expect(types).toContain('notice')
+    expect(types.slice(-2)).toEqual(['image', 'finished'])
+    await engine.stop()
+  })
+
+  test.runIf(process.platform === 'linux')('is not used again after the engine died with it', async () => {
+    await noDriver()
+    const model = await makeTinyModel(join(scratch, 'tiny-too'))
+    const engine = new EngineClient(() => forkEngine(entry, { execArgv: ['--import', loader] }), {
+      device: 'auto',
+      threads: 1,
+    })
+    expect((await engine.device()).provider).toBe('webgpu')
+    expect(await draw(engine, model, 100, () => engine.kill())).toContain('failed')
+    expect(await engine.device()).toMatchObject({ provider: 'cpu', reason: 'It was chosen.' })
+    await engine.stop()
   })
 })
