@@ -211,10 +211,12 @@ describe('a job that runs', () => {
   })
 
   it('takes a waiting job out of the queue', async () => {
+    await setSteps(40)
     await page.getByTestId('seed').fill('1')
     await page.getByTestId('generate').click()
     await page.getByTestId('preview').waitFor()
     const engine = holdEngine(process.pid)
+    await setSteps(1)
     for (const seed of ['2', '3']) {
       await page.getByTestId('seed').fill(seed)
       await page.getByTestId('generate').click()
@@ -232,7 +234,7 @@ describe('a job that runs', () => {
   })
 
   it('goes on through a reload of the page', async () => {
-    await setSteps(20)
+    await setSteps(40)
     await page.getByTestId('generate').click()
     await page.getByTestId('preview').waitFor()
     const engine = holdEngine(process.pid)
