@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { appendFileSync, existsSync } from 'node:fs'
-import { mkdir, rename, rm } from 'node:fs/promises'
+import { mkdir, rm } from 'node:fs/promises'
 import { cpus, tmpdir, totalmem } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -122,9 +122,7 @@ async function randomSd15(terminal: Terminal): Promise<{ folder: string; manifes
       const script = fileURLToPath(new URL('../../scripts/random-checkpoint.ts', import.meta.url))
       await run([script, checkpoint, '--family', 'sd15'], terminal)
       const { convertCheckpoint } = await import('../../models/checkpoint/convert.ts')
-      const making = join(cache, `making-${process.pid}`)
-      await convertCheckpoint(checkpoint, making, { name: 'SD 1.5 (random weights)', signal: terminal.signal })
-      await rename(making, folder)
+      await convertCheckpoint(checkpoint, folder, { name: 'SD 1.5 (random weights)', signal: terminal.signal })
     } finally {
       await rm(checkpoint, { force: true })
     }

@@ -135,7 +135,7 @@ export function openNetworks(folder: string, options: NetworksOptions = {}): Ope
     provider = 'cpu',
     budgetBytes = defaultBudgetBytes(),
     threads = physicalCores(),
-    prepareFromBytes = 1e9,
+    prepareFromBytes = 1e8,
   } = options
   const manifest = readManifest(folder)
   // A Map keeps insertion order; a network that runs is put back at the end, so the first is the one unused longest.
