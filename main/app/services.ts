@@ -46,6 +46,17 @@ export async function createServices(options: ServiceOptions): Promise<Services>
   const models = new InstalledModels({ folder: modelsFolder, installStarter: () => install(modelsFolder), log })
   let device: DeviceReport | undefined
 
+  async function askDevice(): Promise<void> {
+    try {
+      device = await engine.device()
+      log.info(`the engine runs on ${device.provider}: ${device.name}. ${device.reason}`)
+      emit({ type: 'engine:device', device })
+    } catch (error) {
+      // The first job starts it again, and says so to the person if it cannot.
+      log.warn('the engine did not start', error)
+    }
+  }
+
   const jobs = await Jobs.open({
     file: join(home, 'queue.json'),
     engine,
@@ -53,7 +64,10 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     folderOf: async (id) => (await models.find(id)).folder,
     onChange: (job) => emit({ type: 'job:changed', job }),
     onImage: (image) => emit({ type: 'image:added', image }),
-    onCrash: (message) => emit({ type: 'engine:crashed', message }),
+    onCrash(message) {
+      emit({ type: 'engine:crashed', message })
+      void askDevice() // the new engine may have left a failing graphics card
+    },
     log,
   })
   void models.ready().then(async () => emit({ type: 'models:changed', models: (await models.list()).map(modelRecord) }))
@@ -68,15 +82,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     log,
     settings,
     library,
-    async warmUp() {
-      try {
-        device = await engine.device()
-        log.info(`the engine runs on ${device.provider}: ${device.name}. ${device.reason}`)
-        emit({ type: 'engine:device', device })
-      } catch (error) {
-        log.warn('the engine did not start', error) // the first job starts it again, and says so to the person if it cannot
-      }
-    },
+    warmUp: askDevice,
     async close() {
       await jobs.close()
       await engine.stop()

@@ -60,6 +60,16 @@ describe('the first start', () => {
     expect(await page.getByTestId('welcome-card').textContent()).toContain('Nothing is sent anywhere')
   })
 
+  it('says what it runs on, in a line that keeps its place', async () => {
+    await host.services.warmUp()
+    await eventually(() => page.getByTestId('device').textContent()).toMatch(/Runs on the processor\. \S+/)
+    const generate = (await page.getByTestId('generate').boundingBox())!
+    expect(generate.x + generate.width).toBeLessThan(380)
+    expect(
+      await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.scrollHeight]),
+    ).toEqual([1360, 860])
+  })
+
   it('makes a picture on one click, saves it with its recipe and shows it', async () => {
     await page.getByTestId('generate').click()
     await picture().waitFor()
@@ -158,6 +168,7 @@ it('fits a small window with text at 200 %: one column, nothing to scroll sidewa
   await setSteps(1)
   await page.getByTestId('generate').click()
   await picture().waitFor()
+  await host.services.warmUp()
   await page.setViewportSize({ width: 512, height: 320 }) // 1024 × 640 at 200 %
   expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(512)
   for (const control of await page.locator('button:visible, input:visible, textarea:visible, select:visible').all()) {
