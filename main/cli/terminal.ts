@@ -143,8 +143,12 @@ export async function runCli<Name extends string>(
   const abort = new AbortController()
   const progress = createProgress(process.stderr)
   const out = isJson ? process.stderr : process.stdout
+  let signalledAt = 0
   const onSignal = () => {
-    if (abort.signal.aborted) process.exit(130) // pressed twice: at once
+    // One Ctrl-C arrives twice when a parent passes on what the terminal has sent to both. Pressed again: end at once.
+    if (abort.signal.aborted && performance.now() - signalledAt > 500) process.exit(130)
+    if (abort.signal.aborted) return
+    signalledAt = performance.now()
     progress.clear()
     process.stderr.write('Stopping after this step …\n')
     abort.abort()

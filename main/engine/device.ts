@@ -9,10 +9,13 @@ import { bundledProviders, runtimeVersion, type Provider } from './networks.ts'
 import { probeArgument, type ProbeResult } from './probe.ts'
 import type { DeviceChoice } from './protocol.ts'
 
-/** A graphics driver that hangs must not hang the start; a cold shader compilation takes a few seconds. */
-const defaultLimitMs = 20_000
+/** A graphics driver that hangs must not hang the start; compiling a dozen small shaders takes a second or two. */
+const limitMs = { auto: 10_000, gpu: 60_000 }
 /** Drivers are updated, cards are changed: what was found is believed for a week. */
-const cacheLifetimeMs = 7 * 24 * 3600 * 1000
+const dayMs = 24 * 3600 * 1000
+/** No answer in time may have been a busy moment: that is believed for a day, and not at all when the card is asked for. */
+const lifetimeMs = (entry: CacheEntry, choice: DeviceChoice) =>
+  entry.isFinal ? 7 * dayMs : choice === 'gpu' ? 0 : dayMs
 
 /** Graphics providers in the order they are tried. Their libraries are in the npm package on the platforms named. */
 const candidates: Partial<Record<NodeJS.Platform, Provider[]>> = {
@@ -35,16 +38,12 @@ const providerNames: Record<Provider, string> = {
  * `auto` also wants it to be faster than the processor, which a card emulated in software never is.
  * `probeEntry` is the engine's entry file.
  */
-export async function chooseDevice(
-  choice: DeviceChoice,
-  probeEntry: string,
-  limitMs = defaultLimitMs,
-): Promise<DeviceReport> {
+export async function chooseDevice(choice: DeviceChoice, probeEntry: string, limit?: number): Promise<DeviceReport> {
   if (choice === 'cpu') return processor('It was chosen.')
   const failures: string[] = []
   for (const provider of candidates[process.platform] ?? []) {
     if (!bundledProviders().includes(provider)) continue
-    const result = await probe(provider, probeEntry, limitMs)
+    const result = await probe(provider, probeEntry, choice, limit ?? limitMs[choice])
     const name = providerNames[provider]
     if (!result.isUsable) failures.push(`${name}: ${result.reason}`)
     else {
@@ -66,21 +65,22 @@ export function processor(reason: string): DeviceReport {
   return { provider: 'cpu', name: cpus()[0]?.model.trim() || providerNames.cpu, reason }
 }
 
-/** The remembered result of a probe, or a new one. Only successes and clean failures are remembered, not time-outs. */
-async function probe(provider: Provider, entry: string, limitMs: number): Promise<ProbeResult> {
+/** The remembered result of a probe, or a new one. */
+async function probe(provider: Provider, entry: string, choice: DeviceChoice, limit: number): Promise<ProbeResult> {
   const file = join(vignetteHome(), 'device.json')
   // What decides the outcome as far as we can see it: our runtime, the system, and where the Vulkan driver comes from.
   const drivers = [process.env.VK_DRIVER_FILES, process.env.VK_ICD_FILENAMES].join('|')
   const key = [runtimeVersion, provider, process.platform, process.arch, release(), drivers].join(' ')
   const known = readCache(file)
   const hit = known[key]
-  if (hit && Date.now() - hit.at < cacheLifetimeMs && hit.at <= Date.now()) return hit.result
-  const { result, isFinal } = await runInChild(provider, entry, limitMs)
-  if (isFinal) writeCache(file, { ...known, [key]: { at: Date.now(), result } })
+  if (hit && Date.now() - hit.at < lifetimeMs(hit, choice) && hit.at <= Date.now()) return hit.result
+  const { result, isFinal } = await runInChild(provider, entry, limit)
+  writeCache(file, { ...known, [key]: { at: Date.now(), isFinal, result } })
   return result
 }
 
-type Cache = Record<string, { at: number; result: ProbeResult }>
+type CacheEntry = { at: number; isFinal: boolean; result: ProbeResult }
+type Cache = Record<string, CacheEntry>
 
 function readCache(file: string): Cache {
   try {
@@ -105,7 +105,7 @@ function writeCache(file: string, cache: Cache): void {
 function runInChild(
   provider: Provider,
   entry: string,
-  limitMs: number,
+  limit: number,
 ): Promise<{ result: ProbeResult; isFinal: boolean }> {
   return new Promise((resolve) => {
     // Inside Electron the executable is Electron: this makes it behave as Node.
@@ -114,9 +114,9 @@ function runInChild(
     const unusable = (reason: string) => ({ result: { isUsable: false as const, reason }, isFinal: true })
     let answer: { result: ProbeResult; isFinal: boolean } = unusable('its driver ended the test program')
     const timer = setTimeout(() => {
-      answer = { ...unusable(`no answer within ${limitMs / 1000} s`), isFinal: false }
+      answer = { ...unusable(`no answer within ${limit / 1000} s`), isFinal: false }
       child.kill('SIGKILL')
-    }, limitMs)
+    }, limit)
     child.on('message', (message) => {
       answer = { result: message as ProbeResult, isFinal: true }
       // Some drivers crash or hang while they are shut down, after the work is done: it gets no chance to.

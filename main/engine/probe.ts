@@ -5,12 +5,12 @@ import {
   conv,
   instanceNormalization,
   matMul,
-  multiHeadAttention,
   quickGelu,
   reshape,
   transpose,
   upsampleNearest2,
 } from '../../models/graph/ops.ts'
+import { attention } from '../../models/layers.ts'
 import type { FloatTensor } from '../pipeline/tensor.ts'
 import { openSession, physicalCores, type Provider, type Session } from './networks.ts'
 
@@ -90,10 +90,12 @@ function probeGraph(size: number): Uint8Array {
   let h = conv(x, weight([64, 32, 3, 3], 2), weight([64], 3), { kernel: 3, stride: 2, pads: [1, 1, 1, 1] }) // [1, 64, s/2, s/2]
   h = reshape(instanceNormalization(reshape(h, [1, 32, -1]), ones(32, 1), ones(32, 0), 1e-5), [1, 64, half, half])
   h = quickGelu(h, 1)
-  const tokens = transpose(reshape(h, [1, 64, half * half]), [0, 2, 1]) // [1, s²/4, 64]
-  const [q, k, v] = [4, 5, 6].map((seed) => matMul(tokens, weight([64, 64], seed)))
-  const attended = add(tokens, matMul(multiHeadAttention(q, k, v, 4), weight([64, 64], 7)))
-  h = reshape(transpose(attended, [0, 2, 1]), [1, 64, half, half])
+  const n = half * half
+  const rows = reshape(transpose(reshape(h, [1, 64, n]), [0, 2, 1]), [n, 64])
+  const [q, k, v] = [4, 5, 6].map((seed) => matMul(rows, weight([64, 64], seed)))
+  // The very attention of our networks: ONNX Runtime's fused one is wrong on some cards and therefore not in use.
+  const attended = add(rows, matMul(attention(q, k, v, 4, x), weight([64, 64], 7)))
+  h = reshape(transpose(reshape(attended, [1, n, 64]), [0, 2, 1]), [1, 64, half, half])
   h = conv(upsampleNearest2(h), weight([64, 64, 3, 3], 8), weight([64], 10), {
     kernel: 3,
     stride: 1,

@@ -76,17 +76,27 @@ describe('a graphics card', () => {
     }
   })
 
-  test('is tested once; a time-out is not remembered, and a damaged memory is no trouble', async () => {
+  test('is tested once; a damaged memory is no trouble', async () => {
     const file = join(process.env.VIGNETTE_HOME!, 'device.json')
-    await chooseDevice('auto', fakeEntry('setInterval(() => {}, 1000)'), 300)
-    expect(existsSync(file)).toBe(false)
     mkdirSync(process.env.VIGNETTE_HOME!, { recursive: true })
     writeFileSync(file, '{"half":')
-    const good = fakeEntry('process.send({ isUsable: true, gpuMs: 1, cpuMs: 9 })')
-    const first = await chooseDevice('auto', good)
+    const first = await chooseDevice('auto', fakeEntry('process.send({ isUsable: true, gpuMs: 1, cpuMs: 9 })'))
     expect(JSON.stringify(JSON.parse(readFileSync(file, 'utf8')))).toContain('"gpuMs":1')
     // Were it tested again it would fail now.
     expect(await chooseDevice('auto', fakeEntry('process.abort()'))).toEqual(first)
+  })
+
+  test('that did not answer in time is tried again the next day, and at once when it is asked for', async () => {
+    const file = join(process.env.VIGNETTE_HOME!, 'device.json')
+    const good = 'process.send({ isUsable: true, gpuMs: 1, cpuMs: 9 })'
+    await chooseDevice('auto', fakeEntry('setInterval(() => {}, 1000)'), 300)
+    expect((await chooseDevice('auto', fakeEntry(good))).provider).toBe('cpu')
+    const [[key, entry]] = Object.entries<{ at: number }>(JSON.parse(readFileSync(file, 'utf8')))
+    writeFileSync(file, JSON.stringify({ [key]: { ...entry, at: entry.at - 25 * 3600 * 1000 } }))
+    expect((await chooseDevice('auto', fakeEntry(good))).provider).not.toBe('cpu')
+    vi.stubEnv('VIGNETTE_HOME', join(scratch, 'asked'))
+    await chooseDevice('auto', fakeEntry('setInterval(() => {}, 1000)'), 300)
+    expect((await chooseDevice('gpu', fakeEntry(good))).provider).not.toBe('cpu')
   })
 
   test.runIf(process.platform === 'linux')('that is only emulated in software is never taken by itself', async () => {
