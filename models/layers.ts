@@ -143,7 +143,7 @@ export function upsample(x: Value, like?: Value): Value {
 export function upsampleConv2d(w: Weights, x: Value, out: number): Value {
   const { graph } = x
   const channels = knownDim(w.path, x, 1)
-  const taps = weight(graph, w, 'weight', [out, channels, 3, 3], [out * channels, 9])
+  const taps = cast(graph.weight(w, 'weight', [out, channels, 3, 3], [out * channels, 9]), 'f32')
   const bias = weight(graph, w, 'bias', [out])
   // Rows (or columns) of the 3 × 3 that fall on the first and second of two: for the upper pixel 0 | 1 2, the lower 0 1 | 2.
   const falls = [
@@ -156,9 +156,9 @@ export function upsampleConv2d(w: Weights, x: Value, out: number): Value {
       rows.forEach((ys, y) =>
         columns.forEach((xs, x) => ys.forEach((dy) => xs.forEach((dx) => (sums[(3 * dy + dx) * 4 + 2 * y + x] = 1)))),
       )
-      const filter = reshape(matMul(taps, constant(graph, [9, 4], sums)), [out, channels, 2, 2])
+      const filter = reshape(matMul(taps, graph.constant('f32', [9, 4], sums)), [out, channels, 2, 2])
       const pads = [1 - below, 1 - right, below, right] as const
-      return conv(x, filter, bias, { kernel: 2, stride: 1, pads }, w.path)
+      return conv(x, cast(filter, graph.computeType), bias, { kernel: 2, stride: 1, pads }, w.path)
     }),
   )
   return depthToSpace2(concat(squares, 1))

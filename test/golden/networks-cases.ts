@@ -48,6 +48,17 @@ function hashed(name: string, count: number): Float64Array {
 
 const sizeOf = (shape: readonly number[]): number => shape.reduce((product, dim) => product * dim, 1)
 
+/** Weights of the case made last: its tests follow each other. */
+let made: { item: Case; weights: Map<string, Float32Array> } | undefined
+
+function weightsOf(item: Case): Map<string, Float32Array> {
+  if (made?.item !== item) {
+    const required = requiredTensors(item.part, configOf(item))
+    made = { item, weights: new Map([...required].map(([name, shape]) => [name, weightOf(name, shape)])) }
+  }
+  return made.weights
+}
+
 /** As `weight_of` of networks.py. */
 function weightOf(name: string, shape: readonly number[]): Float32Array {
   const u = hashed(name, sizeOf(shape))
@@ -82,10 +93,11 @@ export function writeModel(
 ): Map<NetworkName, string> {
   const config = configOf(item)
   const tensors = new Map<string, StoredTensor>()
+  const weights = weightsOf(item)
   const pieces: Uint8Array[] = []
   let offset = 0
   for (const [name, shape] of requiredTensors(item.part, config)) {
-    const floats = weightOf(name, shape)
+    const floats = weights.get(name)!
     const piece = new Uint8Array(storage === 'fp16' ? Uint16Array.from(floats, floatToHalf).buffer : floats.buffer)
     tensors.set(name, {
       file: 'weights.bin',

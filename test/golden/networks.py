@@ -63,15 +63,15 @@ def unet(name, sizes, **config):
 
 levels = ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"]
 up_levels = ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3
-unet("sd1", [(2, 16, 16, 77), (1, 9, 13, 154)], block_out_channels=(32, 64, 96, 96), down_block_types=levels,
+unet("sd1", [(2, 8, 16, 77), (1, 9, 13, 154)], block_out_channels=(32, 64, 64, 64), down_block_types=levels,
      up_block_types=up_levels, layers_per_block=2, cross_attention_dim=24, attention_head_dim=4)
-unet("sd2", [(2, 8, 12, 77), (1, 11, 7, 154)], block_out_channels=(32, 64, 96, 96), down_block_types=levels,
-     up_block_types=up_levels, layers_per_block=2, cross_attention_dim=40, attention_head_dim=[2, 4, 6, 6],
+unet("sd2", [(2, 8, 12, 77), (1, 11, 7, 154)], block_out_channels=(32, 64, 64, 64), down_block_types=levels,
+     up_block_types=up_levels, layers_per_block=2, cross_attention_dim=40, attention_head_dim=[2, 4, 8, 8],
      use_linear_projection=True)
-unet("sdxl", [(2, 8, 12, 77), (1, 13, 9, 154)], block_out_channels=(32, 64, 96),
+unet("sdxl", [(2, 8, 12, 77), (1, 13, 9, 154)], block_out_channels=(32, 64, 64),
      down_block_types=["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
      up_block_types=["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"], layers_per_block=2,
-     cross_attention_dim=40, attention_head_dim=[2, 4, 6], use_linear_projection=True,
+     cross_attention_dim=40, attention_head_dim=[2, 4, 8], use_linear_projection=True,
      transformer_layers_per_block=[1, 2, 3], addition_embed_type="text_time", addition_time_embed_dim=8,
      projection_class_embeddings_input_dim=68)
 unet("eight-channels", [(2, 8, 8, 77), (1, 5, 6, 77)], in_channels=8, out_channels=8, block_out_channels=(64, 96, 48, 48),
@@ -126,7 +126,7 @@ def vae(name, sizes, **config):
     cases.append({"name": name, "part": "vae", "config": plain(model.config), "tensors": tensors, "runs": runs})
 
 
-vae("vae", [(2, 6, 4), (1, 3, 5)], block_out_channels=(32, 64, 96, 96), layers_per_block=2, latent_channels=4)
+vae("vae", [(2, 4, 2), (1, 3, 5)], block_out_channels=(32, 64, 64, 64), layers_per_block=2, latent_channels=4)
 vae("five-levels", [(1, 2, 3)], block_out_channels=(16, 24, 48, 96, 96), layers_per_block=1, latent_channels=8,
     norm_num_groups=8)
 vae("no-quant-convs", [(1, 5, 4)], block_out_channels=(32, 64), layers_per_block=1, latent_channels=16, use_quant_conv=False,

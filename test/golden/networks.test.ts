@@ -6,8 +6,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { requiredTensors } from '../../models/build.ts'
 import { configOf, differences, readCases, writeModel } from './networks-cases.ts'
 
-// Every network against diffusers and transformers on the CPU provider. Differences are relative to the output's size.
-const tolerances = { fp32: 1e-4, fp16: 2e-2 }
+// Every network against diffusers and transformers on the CPU provider, in both dialects. Differences are relative to
+// the output's size.
 
 let folder: string
 beforeAll(() => {
@@ -22,19 +22,26 @@ describe.each(readCases())('$name', (item) => {
     expect(ours.sort()).toEqual(theirs.sort())
   })
 
-  it.each(['fp32', 'fp16'] as const)('gives the outputs of the reference from %s weights', async (storage) => {
-    const paths = writeModel(folder, item, storage, { dialect: 'cpu' })
-    for (const [network, path] of paths) {
-      const session = await InferenceSession.create(path, { intraOpNumThreads: 1 })
-      const runs = item.runs.filter((run) => run.network === network)
-      expect(runs.length).toBeGreaterThan(0)
-      for (const run of runs) {
-        for (const { output, shape, expectedShape, relative } of await differences(session, run)) {
-          expect(shape, `${network}: shape of ${output}`).toEqual(expectedShape)
-          expect(relative, `${network}: ${output}`).toBeLessThanOrEqual(tolerances[storage])
+  it.each([
+    { storage: 'fp32', dialect: 'cpu', tolerance: 1e-4 },
+    { storage: 'fp16', dialect: 'cpu', tolerance: 2e-2 },
+    // Half-precision arithmetic operator by operator; test/engine/networks-webgpu.test.ts has float32 on the real provider.
+    { storage: 'fp16', dialect: 'webgpu', fp16Compute: true, tolerance: 2e-2 },
+  ] as const)(
+    'gives the outputs of the reference: $storage weights, $dialect dialect',
+    async ({ storage, tolerance, ...options }) => {
+      for (const [network, path] of writeModel(folder, item, storage, options)) {
+        const session = await InferenceSession.create(path, { intraOpNumThreads: 1, logSeverityLevel: 3 })
+        const runs = item.runs.filter((run) => run.network === network)
+        expect(runs.length).toBeGreaterThan(0)
+        for (const run of runs) {
+          for (const { output, shape, expectedShape, relative } of await differences(session, run)) {
+            expect(shape, `${network}: shape of ${output}`).toEqual(expectedShape)
+            expect(relative, `${network}: ${output}`).toBeLessThanOrEqual(tolerance)
+          }
         }
+        await session.release()
       }
-      await session.release()
-    }
-  })
+    },
+  )
 })
