@@ -3,6 +3,7 @@ import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { _electron, type ElectronApplication, type Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
+import type { Bridge } from '../../preload/contract.ts'
 import { resolveElectron, rootArguments, runtimeEnv, type ElectronRuntime } from '../../scripts/electron-runtime.ts'
 import { openScreen } from '../../scripts/virtual-screen.ts'
 import { enginePid, holdEngine } from './engine-pid.ts'
@@ -57,9 +58,18 @@ const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 60_000 })
 const picture = () => page.getByTestId('picture')
 const log = () => readFile(join(home.home, 'logs', 'vignette.log'), 'utf8')
 
+async function setUpIsOver(): Promise<void> {
+  const isSettingUp = () =>
+    page.evaluate(async () => {
+      const reply = await (window as unknown as { vignette: Bridge }).vignette.invoke('app:state', undefined)
+      return !reply.ok || reply.value.isSettingUp
+    })
+  await eventually(isSettingUp).toBe(false)
+}
+
 /** The tiny model whatever else is installed, and this many steps. */
 async function prepare(steps: number): Promise<void> {
-  await eventually(() => log()).toMatch(/the engine runs on/)
+  await setUpIsOver()
   await page.getByTestId('fold-advanced').locator('summary').click()
   const select = page.getByTestId('model-select')
   if ((await select.count()) > 0) await select.selectOption('tiny')
@@ -138,7 +148,7 @@ it.each([
 })
 
 it('loses neither the running nor the waiting job when the whole application is killed', async () => {
-  await prepare(40)
+  await prepare(24)
   await page.getByTestId('prompt').fill('running')
   await page.getByTestId('generate').click()
   await page.getByTestId('preview').waitFor()
