@@ -72,19 +72,19 @@ export class Jobs {
     const jobs = new Jobs(options)
     const stored = await readJson(options.file, StoredQueue)
     for (const { id, request, images, interruptions } of stored?.jobs ?? []) {
-      const entry: Entry = { job: { ...newJob(id, request as FilledRequest), images }, interruptions }
+      if (images.length >= request.count) continue // it went down after the last picture and before the end of the job
+      const job = { ...newJob(id, request as FilledRequest), images, index: images.length }
       if (interruptions >= maxInterruptions) {
-        const error = new VignetteError(
-          'engine-crashed',
-          `Vignette ended ${interruptions} times while making this picture.`,
-          {
-            hint: 'Try a smaller size, or fewer other programs at the same time.',
-          },
-        )
-        Object.assign(entry.job, { status: 'failed', error: reportError(error) })
+        job.status = 'failed'
+        job.error = {
+          code: 'engine-crashed',
+          message: `Vignette ended ${interruptions} times while making this picture.`,
+          hint: 'Try a smaller size, or fewer other programs at the same time.',
+        }
       }
-      jobs.#entries.push(entry)
+      jobs.#entries.push({ job, interruptions })
     }
+    if (stored) await jobs.#save()
     void jobs.#work()
     return jobs
   }
@@ -118,6 +118,7 @@ export class Jobs {
       entry.job.isStopping = true
       this.#options.onChange(entry.job)
       this.#options.engine.cancel(id)
+      await this.#save()
     }
   }
 
@@ -254,7 +255,8 @@ export class Jobs {
   }
 
   #stored(): StoredQueue {
-    const open = this.#entries.filter(({ job }) => job.status === 'waiting' || job.status === 'running')
+    // One that is being stopped was given up by the person, whatever happens before it has stopped.
+    const open = this.#entries.filter(({ job }) => !isOver(job) && !job.isStopping)
     return {
       version: 1,
       jobs: open.map(({ job: { id, request, images }, interruptions }) => ({ id, request, images, interruptions })),
@@ -262,10 +264,14 @@ export class Jobs {
   }
 
   #forgetOld(): void {
-    const over = this.#entries.filter(({ job }) => job.status !== 'waiting' && job.status !== 'running')
+    const over = this.#entries.filter(({ job }) => isOver(job))
     const forgotten = new Set(over.slice(0, Math.max(0, over.length - keptFinished)))
     this.#entries = this.#entries.filter((entry) => !forgotten.has(entry))
   }
+}
+
+function isOver(job: Job): boolean {
+  return job.status !== 'waiting' && job.status !== 'running'
 }
 
 function newJob(id: string, request: FilledRequest): Job {

@@ -8,7 +8,7 @@ import { setUp, startEngine } from './engine-process.ts'
 import { registerSchemes, serveSchemes } from './images-protocol.ts'
 import { registerRequests, sendEvent } from './ipc.ts'
 import { setMenu } from './menu.ts'
-import { lockPages, openWindow } from './window.ts'
+import { lockPages, openWindow, showProgress } from './window.ts'
 
 // The window starts here: single instance, paths, services, window, menu.
 
@@ -29,7 +29,10 @@ async function start(): Promise<void> {
       engine,
       install: (modelsFolder) => setUp(join(__dirname, 'set-up.cjs'), modelsFolder),
       reveal: (file) => shell.showItemInFolder(file),
-      emit: sendEvent,
+      emit(event) {
+        sendEvent(event)
+        if (event.type === 'job:changed') showProgress(event.job)
+      },
     })
     lockPages(services.log)
     serveSchemes(join(__dirname, '../renderer'), (id) => services.library.fileOf(id))

@@ -1,5 +1,6 @@
 import { app, BrowserWindow, nativeTheme, screen, session } from 'electron'
 import { join } from 'node:path'
+import type { Job } from '../../preload/contract.ts'
 import type { SettingsStore, WindowBounds } from '../app/settings.ts'
 import type { Log } from '../app/log.ts'
 import { appScheme, appUrl, imageScheme } from './security.ts'
@@ -34,6 +35,13 @@ export async function openWindow(settings: SettingsStore): Promise<BrowserWindow
   window.once('ready-to-show', () => window.show())
   await window.loadURL(process.env.ELECTRON_RENDERER_URL ?? appUrl)
   return window
+}
+
+/** The running job's progress on the icon in the taskbar or dock. */
+export function showProgress({ status, index, step, steps, request }: Job): void {
+  if (status === 'waiting') return
+  const share = status === 'running' ? (index + step / Math.max(1, steps)) / request.count : -1 // -1 takes the bar away
+  for (const window of BrowserWindow.getAllWindows()) window.setProgressBar(share)
 }
 
 /** No page of ours ever goes anywhere else, opens a window, or gets a permission beyond writing to the clipboard. */

@@ -207,6 +207,24 @@ describe('after the application went down', () => {
     expect(engine.current.request).toMatchObject({ seed: 4294967295, count: 2 })
   })
 
+  it('does not make again what was finished or given up just before', async () => {
+    const finished = await open()
+    await finished.add(request('finished'))
+    await until(() => engine.started.length === 1)
+    engine.sendImage() // and no word of the end
+    await until(() => images.length === 1)
+    engine = new FakeEngine()
+    const second = await open()
+    expect(second.list()).toEqual([])
+
+    const id = await second.add(request('given up'))
+    await until(() => engine.started.length === 1)
+    engine.cancel = () => {} // it hears it, but goes down before it can say so
+    await second.cancel(id)
+    engine = new FakeEngine()
+    expect((await open()).list()).toEqual([])
+  })
+
   it('gives up on a job that took it down twice, but not on one that was left in good order', async () => {
     await (await open()).add(request('a'))
     await until(() => engine.started.length === 1)
