@@ -24,8 +24,9 @@ function clipTokenizer(): Promise<Tokenizer> {
 }
 
 /**
- * All pictures of one job from `firstIndex` on, one after the other with consecutive seeds. Ends by returning; whoever stops iterating
- * cancels it. Every finished picture is a whole PNG that carries its recipe.
+ * All pictures of one job from `firstIndex` on, one after the other with consecutive seeds: a picture of a series then
+ * is, to the byte, the one its seed makes alone. Ends by returning; whoever stops iterating cancels it. Every finished
+ * picture is a whole PNG that carries its recipe.
  */
 export async function* runJob(
   job: EngineJob,
@@ -85,7 +86,8 @@ export async function* runJob(
           break
         }
         case 'notice':
-          yield { type: 'notice', jobId, message: event.message }
+          // The same for every picture of the job: said once.
+          if (index === firstIndex) yield { type: 'notice', jobId, message: event.message }
           break
         case 'image': {
           yield { type: 'phase', jobId, index, phase: 'saving' }
