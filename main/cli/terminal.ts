@@ -188,8 +188,9 @@ export async function runCli<Name extends string>(
   }
 }
 
-function failureText({ message, hint }: ErrorReport): string {
-  return hint === undefined ? message : `${message}\n${hint}`
+/** Message and hint for the person, and the code for whoever they ask about it. */
+function failureText({ code, message, hint }: ErrorReport): string {
+  return [message, ...(hint === undefined ? [] : [hint]), `(${code})`].join('\n')
 }
 
 export interface Progress {
