@@ -1,35 +1,32 @@
 import { spawnSync } from 'node:child_process'
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { _electron, type ElectronApplication, type Page } from 'playwright-core'
+import type { ElectronApplication, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
 import type { Bridge } from '../../preload/contract.ts'
-import { resolveElectron, rootArguments, runtimeEnv, type ElectronRuntime } from '../../scripts/electron-runtime.ts'
-import { openScreen } from '../../scripts/virtual-screen.ts'
+import { rootArguments } from '../../scripts/electron-runtime.ts'
+import { appEnv, openApp, openDesk, type Desk } from './electron.ts'
 import { enginePid, holdEngine } from './engine-pid.ts'
 import { savedPictures } from './pictures.ts'
 import { copyHome, ensureBuild, root, tinyHome, type Home } from './tiny-model.ts'
 
-// The built application in Electron itself. On Linux a missing Electron or screen is a failure, not a reason to skip.
+// The built application in Electron itself.
 
-let runtime: ElectronRuntime
-let screen: Awaited<ReturnType<typeof openScreen>>
+let desk: Desk
 let template: Home
 let home: Home
 let app: ElectronApplication
 let page: Page
-/** What the page's console called an error, refused content among it. */
 let complaints: string[]
 
 beforeAll(async () => {
   ensureBuild()
   await mkdir(join(root, 'test/e2e/screenshots'), { recursive: true })
-  runtime = await resolveElectron()
-  screen = await openScreen()
+  desk = await openDesk()
   template = await tinyHome()
 })
 afterAll(async () => {
-  screen?.close()
+  desk?.screen.close()
   await template?.remove()
 })
 beforeEach(async () => {
@@ -42,16 +39,7 @@ afterEach(async () => {
 })
 
 async function open(extra: Record<string, string> = {}): Promise<void> {
-  const env = { ...process.env, ...runtimeEnv(runtime), ...screen.env, VIGNETTE_HOME: home.home, ...extra } as Record<
-    string,
-    string
-  >
-  app = await _electron.launch({ executablePath: runtime.path, args: [root, ...rootArguments()], env })
-  page = await app.firstWindow()
-  complaints = []
-  page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()))
-  page.on('pageerror', (error) => complaints.push(String(error)))
-  await page.getByTestId('screen-studio').waitFor()
+  ;({ app, page, complaints } = await openApp(desk, home.home, extra))
 }
 
 const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 60_000 })
@@ -200,8 +188,8 @@ it('keeps the page in its place: no other address, window, permission, file or n
 })
 
 it('shows the window that is open when it is started a second time', async () => {
-  const env = { ...process.env, ...runtimeEnv(runtime), ...screen.env, VIGNETTE_HOME: home.home }
-  const second = spawnSync(runtime.path, [root, ...rootArguments()], { env, timeout: 30_000 })
+  const env = appEnv(desk, home.home)
+  const second = spawnSync(desk.runtime.path, [root, ...rootArguments()], { env, timeout: 30_000 })
   expect(second.status).toBe(0)
   expect(app.windows()).toHaveLength(1)
 })
