@@ -137,6 +137,21 @@ class Resuming(unittest.TestCase):
             self.assertEqual(resume.load(path)["step"], 1)
 
 
+class Judging(unittest.TestCase):
+    def test_reads_one_value_per_fact(self):
+        from starter.judge import Judge, truth
+        from starter.scene import FACT_VALUES, LEVELS, facts, sample
+
+        judge = Judge().eval()
+        read = judge.read(torch.randn(3, 8, 16, 16))
+        self.assertEqual(len(read), len(FACT_VALUES))
+        wanted = truth(facts(sample(1, LEVELS[0])))
+        for one, value, values in zip(read, wanted, FACT_VALUES.values()):
+            self.assertEqual(one.shape, (3,))
+            self.assertLess(int(one.max()), len(values))
+            self.assertTrue(value == -100 or 0 <= value < len(values))
+
+
 class Packing(unittest.TestCase):
     def test_embedding_round_trip(self):
         from starter.pack import EMBEDDING, expand
