@@ -13,18 +13,42 @@ const rows = [
   { folder: './preload', may: ['./models/errors.ts'] },
   { folder: './main/pipeline', may: ['./models', './preload/contract.ts', './preload/limits.ts'] },
   { folder: './main/export', may: ['./main/pipeline', './models', './preload/contract.ts', './preload/limits.ts'] },
-  { folder: './main/engine', may: ['./main/pipeline', './main/export', './models', './preload/contract.ts', './preload/limits.ts'] },
+  {
+    folder: './main/engine',
+    may: ['./main/pipeline', './main/export', './models', './preload/contract.ts', './preload/limits.ts'],
+  },
   {
     folder: './main/app',
-    may: ['./main/engine/client.ts', './main/engine/protocol.ts', './main/export', './models', './preload/contract.ts', './preload/limits.ts'],
+    may: [
+      './main/engine/client.ts',
+      './main/engine/protocol.ts',
+      './main/export',
+      './models',
+      './preload/contract.ts',
+      './preload/limits.ts',
+    ],
   },
   {
     folder: './main/electron',
-    may: ['./main/app', './main/engine/client.ts', './main/engine/protocol.ts', './models/errors.ts', './preload/contract.ts', './preload/limits.ts'],
+    may: [
+      './main/app',
+      './main/engine/client.ts',
+      './main/engine/protocol.ts',
+      './models/errors.ts',
+      './preload/contract.ts',
+      './preload/limits.ts',
+    ],
   },
   {
     folder: './main/cli',
-    may: ['./models', './main/pipeline', './main/export', './main/engine', './preload/contract.ts', './preload/limits.ts'],
+    may: [
+      './models',
+      './main/pipeline',
+      './main/export',
+      './main/engine',
+      './preload/contract.ts',
+      './preload/limits.ts',
+    ],
   },
   { folder: './renderer', may: ['./preload/contract.ts', './preload/limits.ts', './models/errors.ts'] },
 ]
@@ -47,8 +71,8 @@ const onlyIn = (name, where) => ({ name, message: `Only ${where} may import ${na
 const electronOnly = onlyIn('electron', 'main/electron and preload/index.ts')
 const ortOnly = onlyIn('onnxruntime-node', 'main/engine/networks.ts')
 const databaseOnly = onlyIn('libsql', 'main/app/library.ts')
-const network = ['http', 'https', 'node:http', 'node:https', 'node:net', 'node:tls', 'node:dgram', 'undici'].map((name) =>
-  onlyIn(name, 'main/app/network.ts'),
+const network = ['http', 'https', 'node:http', 'node:https', 'node:net', 'node:tls', 'node:dgram', 'undici'].map(
+  (name) => onlyIn(name, 'main/app/network.ts'),
 )
 const restrict = (...paths) => ({ 'no-restricted-imports': ['error', { paths }] })
 
@@ -59,13 +83,18 @@ export default ts.config(
   svelte.configs['flat/recommended'],
   {
     plugins: { 'import-x': importX },
-    settings: { 'import-x/resolver-next': [createTypeScriptImportResolver({ extensions: ['.ts', '.svelte.ts', '.svelte'] })] },
+    settings: {
+      'import-x/resolver-next': [createTypeScriptImportResolver({ extensions: ['.ts', '.svelte.ts', '.svelte'] })],
+    },
     languageOptions: { globals: { ...globals.node, ...globals.browser } },
     rules: {
       'import-x/no-restricted-paths': ['error', { zones }],
       'import-x/no-cycle': 'error',
       ...restrict(electronOnly, ortOnly, databaseOnly, ...network),
-      'no-restricted-globals': ['error', { name: 'fetch', message: 'Every byte to a network passes main/app/network.ts.' }],
+      'no-restricted-globals': [
+        'error',
+        { name: 'fetch', message: 'Every byte to a network passes main/app/network.ts.' },
+      ],
       '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_' }],
       'no-console': 'off',
     },
@@ -73,11 +102,17 @@ export default ts.config(
   { files: ['main/electron/**', 'preload/index.ts'], rules: restrict(ortOnly, databaseOnly, ...network) },
   { files: ['main/engine/networks.ts'], rules: restrict(electronOnly, databaseOnly, ...network) },
   { files: ['main/app/library.ts'], rules: restrict(electronOnly, ortOnly, ...network) },
-  { files: ['main/app/network.ts'], rules: { ...restrict(electronOnly, ortOnly, databaseOnly), 'no-restricted-globals': 'off' } },
+  {
+    files: ['main/app/network.ts'],
+    rules: { ...restrict(electronOnly, ortOnly, databaseOnly), 'no-restricted-globals': 'off' },
+  },
   // Tests and set-up scripts stand outside the layers: they may reach anything.
   {
     files: ['test/**', 'scripts/**', '*.config.*', '.ci/**'],
     rules: { 'import-x/no-restricted-paths': 'off', 'no-restricted-imports': 'off', 'no-restricted-globals': 'off' },
   },
-  { files: ['**/*.svelte', '**/*.svelte.ts'], languageOptions: { parserOptions: { parser: ts.parser, extraFileExtensions: ['.svelte'] } } },
+  {
+    files: ['**/*.svelte', '**/*.svelte.ts'],
+    languageOptions: { parserOptions: { parser: ts.parser, extraFileExtensions: ['.svelte'] } },
+  },
 )

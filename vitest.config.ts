@@ -4,7 +4,14 @@ import { defineConfig } from 'vitest/config'
 // One project per folder of test/. Engine tests load native code and large graphs: one file at a time, in child
 // processes, because a worker thread that ends while ONNX Runtime runs takes the whole process with it.
 const project = (name: string, extra: object = {}) => ({
-  test: { name, include: [`test/${name}/**/*.test.ts`], pool: 'forks' as const, testTimeout: 120_000, hookTimeout: 120_000, ...extra },
+  test: {
+    name,
+    include: [`test/${name}/**/*.test.ts`],
+    pool: 'forks' as const,
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
+    ...extra,
+  },
 })
 
 export default defineConfig({

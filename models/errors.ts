@@ -78,10 +78,14 @@ export function fromSystemError(error: unknown): VignetteError | undefined {
       })
     case 'EISDIR':
     case 'ENOTDIR':
-      return new VignetteError('file-unreadable', `A file was expected, or a folder, and the other was found${where}.`, {
-        hint: 'Check the path.',
-        cause: error,
-      })
+      return new VignetteError(
+        'file-unreadable',
+        `A file was expected, or a folder, and the other was found${where}.`,
+        {
+          hint: 'Check the path.',
+          cause: error,
+        },
+      )
     default:
       return undefined
   }

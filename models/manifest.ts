@@ -2,13 +2,7 @@ import type { FamilyId, NoiseSchedule } from './family.ts'
 
 /** The networks a model folder can hold. Each is `<name>.onnx` (graph only) over `<weights>` files beside it. */
 export type NetworkName =
-  | 'text_encoder'
-  | 'text_encoder_2'
-  | 'unet'
-  | 'vae_encoder'
-  | 'vae_decoder'
-  | 'tiny_vae_encoder'
-  | 'tiny_vae_decoder'
+  'text_encoder' | 'text_encoder_2' | 'unet' | 'vae_encoder' | 'vae_decoder' | 'tiny_vae_encoder' | 'tiny_vae_decoder'
 
 /**
  * Inputs and outputs of every network; all floats are float32 whatever the storage, ids are int64.

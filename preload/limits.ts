@@ -11,11 +11,26 @@ export const limits = {
 } as const
 
 export const samplerNames = [
-  'euler', 'euler_a', 'ddim', 'dpmpp_2m', 'dpmpp_2m_sde', 'dpmpp_3m_sde', 'heun', 'unipc', 'lcm', 'tcd',
+  'euler',
+  'euler_a',
+  'ddim',
+  'dpmpp_2m',
+  'dpmpp_2m_sde',
+  'dpmpp_3m_sde',
+  'heun',
+  'unipc',
+  'lcm',
+  'tcd',
 ] as const
 export type SamplerName = (typeof samplerNames)[number]
 
 export const scheduleNames = [
-  'normal', 'karras', 'exponential', 'sgm_uniform', 'trailing', 'simple', 'ddim_uniform',
+  'normal',
+  'karras',
+  'exponential',
+  'sgm_uniform',
+  'trailing',
+  'simple',
+  'ddim_uniform',
 ] as const
 export type ScheduleName = (typeof scheduleNames)[number]

@@ -17,7 +17,12 @@ function exec(program, parameters, env = {}) {
 }
 /** Node with TypeScript: file names on the command line stay relative to where the person stands. */
 const typescript = (file, parameters) =>
-  exec(process.execPath, ['--import', `file://${join(root, 'node_modules/tsx/dist/loader.mjs')}`, join(root, file), ...parameters])
+  exec(process.execPath, [
+    '--import',
+    `file://${join(root, 'node_modules/tsx/dist/loader.mjs')}`,
+    join(root, file),
+    ...parameters,
+  ])
 
 /** All test projects in one run; ends with one plain line that any build log reader understands. */
 async function test(parameters) {
@@ -27,8 +32,14 @@ async function test(parameters) {
   mkdirSync(join(root, '.cache'), { recursive: true })
   rmSync(report, { force: true })
   const code = await exec(process.execPath, [
-    join(root, 'node_modules/vitest/vitest.mjs'), 'run', '--root', root,
-    '--reporter=default', '--reporter=json', `--outputFile.json=${report}`, ...parameters,
+    join(root, 'node_modules/vitest/vitest.mjs'),
+    'run',
+    '--root',
+    root,
+    '--reporter=default',
+    '--reporter=json',
+    `--outputFile.json=${report}`,
+    ...parameters,
   ])
   if (existsSync(report)) {
     const { numPassedTests, numFailedTests, numPendingTests, numTodoTests } = JSON.parse(readFileSync(report, 'utf8'))

@@ -25,7 +25,9 @@ export function checkNode() {
 /** Installs the npm packages when they are absent or the lock file has changed since. */
 export function ensurePackages() {
   const stamp = join(root, 'node_modules', '.vignette-lock')
-  const hash = createHash('sha256').update(readFileSync(join(root, 'package-lock.json'))).digest('hex')
+  const hash = createHash('sha256')
+    .update(readFileSync(join(root, 'package-lock.json')))
+    .digest('hex')
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === hash) return
   say('installing packages (once; about a minute) …')
   const npm = process.platform === 'win32' ? 'npm.cmd' : 'npm'
@@ -51,7 +53,10 @@ const windowPackages = {
 }
 const screenPackages = { xvfb: ['xvfb', '/usr/bin/Xvfb'], xauth: ['xauth', '/usr/bin/xauth'] }
 /** Chromium for the browser tests; its package also carries the software Vulkan that the GPU tests run on. */
-const testPackages = { chromium: ['chromium', '/usr/bin/chromium'], vulkan: ['libvulkan1', '/usr/lib/x86_64-linux-gnu/libvulkan.so.1'] }
+const testPackages = {
+  chromium: ['chromium', '/usr/bin/chromium'],
+  vulkan: ['libvulkan1', '/usr/lib/x86_64-linux-gnu/libvulkan.so.1'],
+}
 
 /** On Debian as root, installs what is missing; elsewhere says what to install. `purpose`: 'window' or 'tests'. */
 export function ensureSystemPackages(purpose) {
@@ -62,7 +67,9 @@ export function ensureSystemPackages(purpose) {
     ...(noScreen || purpose === 'tests' ? screenPackages : {}),
     ...(purpose === 'tests' ? testPackages : {}),
   }
-  const missing = Object.values(wanted).filter(([, file]) => !existsSync(file)).map(([name]) => name)
+  const missing = Object.values(wanted)
+    .filter(([, file]) => !existsSync(file))
+    .map(([name]) => name)
   if (missing.length === 0) return
   const isDebian = existsSync('/usr/bin/apt-get')
   if (!isDebian || process.getuid?.() !== 0) {
@@ -86,7 +93,15 @@ function newestSource() {
       for (const name of readdirSync(path)) if (name !== 'node_modules' && name !== 'train') visit(join(path, name))
     } else newest = Math.max(newest, stat.mtimeMs)
   }
-  for (const name of ['main', 'models', 'kernels', 'preload', 'renderer', 'electron.vite.config.ts', 'package-lock.json']) {
+  for (const name of [
+    'main',
+    'models',
+    'kernels',
+    'preload',
+    'renderer',
+    'electron.vite.config.ts',
+    'package-lock.json',
+  ]) {
     if (existsSync(join(root, name))) visit(join(root, name))
   }
   return newest
@@ -97,7 +112,12 @@ export function ensureBuild() {
   const stamp = join(root, 'out', '.built')
   if (existsSync(stamp) && statSync(stamp).mtimeMs >= newestSource()) return
   say('building the application …')
-  const status = run(process.execPath, [join(root, 'node_modules/electron-vite/bin/electron-vite.js'), 'build', '--logLevel', 'warn'])
+  const status = run(process.execPath, [
+    join(root, 'node_modules/electron-vite/bin/electron-vite.js'),
+    'build',
+    '--logLevel',
+    'warn',
+  ])
   if (status !== 0) process.exit(status)
   mkdirSync(dirname(stamp), { recursive: true })
   writeFileSync(stamp, '')

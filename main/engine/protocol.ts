@@ -9,7 +9,8 @@ export type EngineJob = {
   id: string
   modelFolder: string
   /** Defaults filled in: seed, size, steps, sampler, schedule and guidance are always set. */
-  request: GenerateRequest & Required<Pick<GenerateRequest, 'seed' | 'width' | 'height' | 'steps' | 'sampler' | 'schedule' | 'guidanceScale'>>
+  request: GenerateRequest &
+    Required<Pick<GenerateRequest, 'seed' | 'width' | 'height' | 'steps' | 'sampler' | 'schedule' | 'guidanceScale'>>
 }
 
 export type EngineCommand =
