@@ -165,6 +165,24 @@ class Packing(unittest.TestCase):
         self.assertEqual(table[0].tolist(), [9, 9])
         self.assertEqual(set(full), {f"{EMBEDDING}.weight", "other"})
 
+    @unittest.skipUnless(os.path.exists(os.path.join(CLIP, "vocab.json")), "no vocabulary: npx tsx vocabulary.ts build/clip")
+    def test_shipped_weights_become_a_run_and_the_same_weights_again(self):
+        from safetensors.torch import load_file
+        from starter.pack import NAMES, pack
+        from starter.sample import Starter
+        from starter.unpack import unpack
+
+        shipped = Path(__file__).parents[2] / "starter"
+        with tempfile.TemporaryDirectory() as folder:
+            run, out = Path(folder) / "run", Path(folder) / "out"
+            unpack(CLIP, shipped, run)
+            pack(Starter(CLIP, str(run)), out, 0)
+            for part, name in NAMES.items():
+                before, after = load_file(shipped / part / name), load_file(out / part / name)
+                self.assertEqual(before.keys(), after.keys())
+                for key in before:
+                    self.assertTrue(torch.equal(before[key], after[key]), f"{part}: {key}")
+
 
 if __name__ == "__main__":
     unittest.main()
