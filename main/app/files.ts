@@ -1,29 +1,15 @@
-import { copyFile, mkdir, open, readFile, rename, rm } from 'node:fs/promises'
+import { copyFile, mkdir, open, readFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type * as z from 'zod'
-
-let counter = 0
+import { replaceFile } from '../../models/replace-file.ts'
 
 /**
- * Writes a file so that at every moment, also after a power cut, either the old or the new content is there: temporary
- * name in the same folder, flushed, renamed, folder flushed.
+ * Writes a file so that at every moment, also after a power cut, either the old or the new content is there: replaced
+ * whole, and the folder flushed as well.
  */
 export async function writeAtomic(path: string, data: Uint8Array | string): Promise<void> {
-  const temporary = `${path}.${process.pid}-${counter++}.part`
   await mkdir(dirname(path), { recursive: true })
-  try {
-    const file = await open(temporary, 'wx')
-    try {
-      await file.writeFile(data)
-      await file.sync()
-    } finally {
-      await file.close()
-    }
-    await rename(temporary, path)
-  } catch (error) {
-    await rm(temporary, { force: true })
-    throw error
-  }
+  await replaceFile(path, data)
   await syncFolder(dirname(path))
 }
 

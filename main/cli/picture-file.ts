@@ -1,7 +1,8 @@
 import { constants } from 'node:fs'
-import { access, open, rename, rm, stat } from 'node:fs/promises'
+import { access, open, rm, stat } from 'node:fs/promises'
 import { basename, dirname, extname, join, resolve } from 'node:path'
 import { fromSystemError, VignetteError } from '../../models/errors.ts'
+import { replaceFile, temporaryName } from '../../models/replace-file.ts'
 
 /** The file of picture `index` (from 0) of a command: barn.png, barn-2.png, barn-3.png, … */
 export function numbered(file: string, index: number): string {
@@ -59,24 +60,11 @@ export async function checkWritable(file: string): Promise<void> {
   }
 }
 
-/** Writes beside the target under a temporary name, flushes, renames: the file is there whole or not at all. */
+/** The file is there whole or not at all; what the person can mend is told in words. */
 export async function writeWhole(file: string, bytes: Uint8Array): Promise<void> {
-  const temporary = temporaryName(file)
   try {
-    const handle = await open(temporary, 'wx')
-    try {
-      await handle.writeFile(bytes)
-      await handle.sync()
-    } finally {
-      await handle.close()
-    }
-    await rename(temporary, file)
+    await replaceFile(file, bytes)
   } catch (error) {
-    await rm(temporary, { force: true })
     throw fromSystemError(error) ?? error
   }
-}
-
-function temporaryName(file: string): string {
-  return join(dirname(file), `.${basename(file)}.${process.pid}.tmp`)
 }

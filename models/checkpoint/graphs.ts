@@ -1,9 +1,10 @@
-import { readFile, rename, writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Part, PartConfigs } from '../build.ts'
 import { buildNetworks, networksOf } from '../build.ts'
 import type { StoredTensor } from '../graph/weights.ts'
 import type { NetworkName } from '../manifest.ts'
+import { replaceFile } from '../replace-file.ts'
 import type { ComponentName } from './single-file.ts'
 import { readSafetensors } from './safetensors.ts'
 
@@ -46,9 +47,7 @@ export async function writeGraphs(folder: string): Promise<NetworkName[]> {
       const path = join(folder, graphFile(name, dialect))
       const present = await readFile(path).catch(() => undefined)
       if (present?.equals(onnx)) continue
-      const temporary = `${path}.${process.pid}.tmp`
-      await writeFile(temporary, onnx)
-      await rename(temporary, path)
+      await replaceFile(path, onnx)
     }
   }
   return parts.flatMap(({ part }) => networksOf(part))

@@ -1,8 +1,9 @@
-import { open, rename, rm, stat } from 'node:fs/promises'
+import { open, stat } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { VignetteError } from '../errors.ts'
 import type { Dtype, StoredTensor } from '../graph/weights.ts'
+import { replaceFile } from '../replace-file.ts'
 import { bytesPerElement } from './dtypes.ts'
 import { refuseOtherFormats } from './sniff.ts'
 
@@ -235,29 +236,18 @@ export async function writeSafetensors(
   metadata: Record<string, string> = {},
 ): Promise<void> {
   const layout = layOut(planned, metadata)
-  const temporary = `${path}.${process.pid}.tmp`
-  try {
-    const file = await open(temporary, 'w')
-    try {
-      await file.writev([layout.header])
-      for (const tensor of layout.tensors) {
-        let written = 0
-        for await (const piece of dataOf(tensor)) {
-          await writeFully(file, piece, tensor.offset + written)
-          written += piece.length
-        }
-        if (written !== tensor.length)
-          throw new Error(`${tensor.name}: ${written} bytes written, ${tensor.length} planned`)
+  await replaceFile(path, async (file) => {
+    await file.writev([layout.header])
+    for (const tensor of layout.tensors) {
+      let written = 0
+      for await (const piece of dataOf(tensor)) {
+        await writeFully(file, piece, tensor.offset + written)
+        written += piece.length
       }
-      await file.datasync()
-    } finally {
-      await file.close()
+      if (written !== tensor.length)
+        throw new Error(`${tensor.name}: ${written} bytes written, ${tensor.length} planned`)
     }
-    await rename(temporary, path)
-  } catch (error) {
-    await rm(temporary, { force: true })
-    throw error
-  }
+  })
 }
 
 export async function writeFully(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
