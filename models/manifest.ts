@@ -32,8 +32,8 @@ export type ModelManifest = {
   /** Per text encoder: embedding width, number of blocks, and the block the family reads (1 = last). */
   textEncoders: { width: number; layers: number; padTokenId: number }[]
   nativeSize: { width: number; height: number }
-  /** How the weights lie on disk. */
-  storage: 'fp32' | 'fp16'
+  /** How the weights of the drawing network lie on disk; int4 is the format of kernels/README.md. */
+  storage: 'fp32' | 'fp16' | 'int4'
   networks: NetworkName[]
   /** Scaled latents to RGB in −1…1 in one multiplication, for previews: [channels + 1][3], last row the bias. */
   previewMatrix?: number[][]

@@ -1,8 +1,8 @@
-import type { StoredTensor, Weights } from './weights.ts'
+import type { Dtype, StoredTensor, Weights } from './weights.ts'
 
 /** A size that is known, one that goes by a name ('h'), or one that only the run will tell. */
 export type Dim = number | string | null
-export type ElementType = 'f32' | 'f16' | 'i64' | 'i32' | 'bool'
+export type ElementType = 'f32' | 'f16' | 'i64' | 'i32' | 'i8' | 'u8' | 'bool'
 
 /** One tensor that flows through a graph. Values are made by `Graph` and the functions of `ops.ts` only. */
 export type Value = {
@@ -38,6 +38,10 @@ export type GraphOptions = {
   computeType?: 'f32' | 'f16'
   /** Attention as one operator that never holds all scores, where the provider's own can be trusted. */
   fusedAttention?: boolean
+  /** Pictures inside the network as [n, h, w, c]: quantised networks, where a convolution is a product over rows of pixels. */
+  channelsLast?: boolean
+  /** Low-rank branches of linear layers as inputs `<path>.down` [r, in] and `<path>.up` [out, r] instead of constants. */
+  slots?: boolean
   /** Told every weight asked for; the table of tensors is then not looked at (see `requiredTensors`). */
   onWeight?: (name: string, shape: readonly number[]) => void
 }
@@ -48,6 +52,8 @@ export class Graph {
   readonly dialect: Dialect
   readonly computeType: 'f32' | 'f16'
   readonly fusedAttention: boolean
+  readonly channelsLast: boolean
+  readonly slots: boolean
   readonly nodes: Node[] = []
   readonly initializers: Initializer[] = []
   readonly inputs: Value[] = []
@@ -61,6 +67,8 @@ export class Graph {
     this.dialect = options.dialect
     this.computeType = options.computeType ?? 'f32'
     this.fusedAttention = options.fusedAttention ?? options.dialect === 'cpu'
+    this.channelsLast = options.channelsLast ?? false
+    this.slots = options.slots ?? false
     this.onWeight = options.onWeight
   }
 
@@ -100,8 +108,8 @@ export class Graph {
       const same = trimmed(stored.shape).join() === trimmed(shape).join()
       if (!same) throw new Error(`${path}: expected ${list(shape)}, the file has ${list(stored.shape)}`)
     }
-    const type = stored.dtype === 'F32' ? 'f32' : stored.dtype === 'F16' ? 'f16' : undefined
-    if (!type) throw new Error(`${path}: weights are F32 or F16 here, not ${stored.dtype}`)
+    const type = weightTypes[stored.dtype]
+    if (!type) throw new Error(`${path}: weights are F32, F16, I8 or U8 here, not ${stored.dtype}`)
     const value = this.value(this.unique(path), type, dims)
     const { file, offset, length } = stored
     this.initializers.push({ name: value.name, type, dims, file, offset, length })
@@ -136,6 +144,8 @@ export class Graph {
   }
 }
 
+const weightTypes: Partial<Record<Dtype, ElementType>> = { F32: 'f32', F16: 'f16', I8: 'i8', U8: 'u8' }
+
 const nowhere: StoredTensor = { file: '', offset: 0, length: 0, dtype: 'F32', shape: [] }
 
 /** Throws, naming the path, when a known size of `value` is not the wanted one. null and names match any size. */
@@ -165,6 +175,8 @@ function trimmed(shape: readonly number[]): readonly number[] {
 
 function encode(type: ElementType, numbers: ArrayLike<number>): Uint8Array {
   if (type === 'f32') return new Uint8Array(Float32Array.from(numbers).buffer)
+  if (type === 'u8') return Uint8Array.from(numbers)
+  if (type === 'i8') return new Uint8Array(Int8Array.from(numbers).buffer)
   if (type === 'i64') return new Uint8Array(BigInt64Array.from(Array.from(numbers), BigInt).buffer)
   throw new Error(`no constants of type ${type}`)
 }

@@ -3,7 +3,7 @@ import type { Attribute, ElementType, Graph, Initializer, Node, Value } from './
 
 // Field numbers are those of onnx/onnx.proto (IR version 10). Only what our graphs use is written.
 
-const elementTypes: Record<ElementType, number> = { f32: 1, i32: 6, i64: 7, bool: 9, f16: 10 }
+const elementTypes: Record<ElementType, number> = { f32: 1, u8: 2, i8: 3, i32: 6, i64: 7, bool: 9, f16: 10 }
 const irVersion = 10
 const opset = 20
 

@@ -49,7 +49,7 @@ export function clip(x: Value, low: number, high: number): Value {
   return x.graph.node('Clip', [x, bound(low), bound(high)], x)
 }
 
-const onnxTypes: Record<ElementType, number> = { f32: 1, i32: 6, i64: 7, bool: 9, f16: 10 }
+const onnxTypes: Record<ElementType, number> = { f32: 1, u8: 2, i8: 3, i32: 6, i64: 7, bool: 9, f16: 10 }
 
 /** `x` itself when it has the type already. */
 export function cast(x: Value, type: ElementType): Value {
