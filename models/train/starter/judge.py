@@ -2,6 +2,12 @@
 
     python -m starter.judge train    CLIP RUN POOL --minutes 3
     python -m starter.judge measure  CLIP RUN POOL --prompts 128 [--split held-out]
+    python -m starter.judge prompts  FILE.json --prompts 64
+    python -m starter.judge read     RUN FOLDER
+
+`prompts` writes prompts with their facts for `npm run bench -- quality`; `read` answers that command: FOLDER holds
+prompts.json and one folder per way of making the pictures with latents.f32 [prompts, 8, 16, 16]; it prints the share of
+stated facts that each got right.
 
 The composer knows the truth, so no outside network is needed. This judge only measures: it appears in no loss.
 """
@@ -9,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +128,40 @@ def measure(clip: str, run: str, pool: str, prompts: int, split: str, guidance: 
             "95 % interval": round(1.96 * (share * (1 - share) / all_known) ** 0.5, 3), "facts": rows}
 
 
+def write_prompts(file: str, prompts: int, level: int) -> None:
+    """Every place, species and garment in turn by chance; the seeds are those of `measure`, so none was trained on."""
+    captions = [caption(sample(970_000_000 + i, LEVELS[level], "train"), {}) for i in range(prompts)]
+    Path(file).write_text(json.dumps([{"prompt": c.text, "facts": {k: v for k, v in c.stated.items() if v != ""}} for c in captions], indent=1) + "\n")
+
+
+@torch.no_grad()
+def read_folder(run: str, name: str) -> dict[str, dict[str, float]]:
+    judge = Judge()
+    judge.load_state_dict(torch.load(Path(run) / "judge.pt"))
+    judge.eval()
+    prompts, shares = json.loads((Path(name) / "prompts.json").read_text()), {}
+    for file in sorted(Path(name).glob("*/latents.f32")):
+        read = judge.read(torch.from_numpy(np.fromfile(file, np.float32).reshape(len(prompts), 8, 16, 16)))
+        hits = [int(read[k][i]) == FACT_VALUES[fact].index(p["facts"][fact]) for i, p in enumerate(prompts)
+                for k, fact in enumerate(FACT_VALUES) if fact in p["facts"] and fact != "style"]
+        shares[file.parent.name] = {"right": sum(hits) / len(hits), "facts": len(hits)}
+    return shares
+
+
 def main() -> None:
+    if sys.argv[1:2] == ["prompts"] or sys.argv[1:2] == ["read"]:
+        p = argparse.ArgumentParser()
+        p.add_argument("action")
+        p.add_argument("names", nargs="+")
+        p.add_argument("--prompts", type=int, default=64)
+        p.add_argument("--level", type=int, default=0)
+        a = p.parse_args()
+        torch.set_num_threads(1)
+        if a.action == "prompts":
+            write_prompts(a.names[0], a.prompts, a.level)
+        else:
+            print(json.dumps(read_folder(*a.names)))
+        return
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("action", choices=["train", "measure"])
     p.add_argument("clip")
