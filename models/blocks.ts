@@ -39,7 +39,7 @@ export function resnetBlock(
   }
   h = conv2d(w.at('conv2'), silu(groupNorm(w.at('norm2'), h, groups, epsilon)), { out, kernel: 3 })
   const skip = x.shape[1] === out ? x : conv2d(w.at('conv_shortcut'), x, { out, kernel: 1 })
-  return add(skip, h)
+  return endOfBlock(add(skip, h))
 }
 
 /** [n, c, h, w] -> one row per pixel [n·h·w, c], row-major in h and w. */
@@ -86,7 +86,7 @@ function transformerBlock(w: Weights, x: Value, context: Value, heads: number, s
   const own = layerNorm(w.at('norm1'), x)
   x = add(x, attentionBlock(w.at('attn1'), own, own, options))
   x = add(x, attentionBlock(w.at('attn2'), layerNorm(w.at('norm2'), x), context, options))
-  return add(x, feedForward(w.at('ff'), layerNorm(w.at('norm3'), x)))
+  return endOfBlock(add(x, feedForward(w.at('ff'), layerNorm(w.at('norm3'), x))))
 }
 
 /**
@@ -110,7 +110,13 @@ export function transformer2d(
   rows = linear(w.at('proj_in'), rows, c, { isConv })
   for (let i = 0; i < depth; i++) rows = transformerBlock(w.at('transformer_blocks', i), rows, context, heads, x)
   rows = linear(w.at('proj_out'), rows, c, { isConv })
-  return add(rowsToPixels(rows, x), x)
+  return endOfBlock(add(rowsToPixels(rows, x), x))
+}
+
+/** Notes where the graph may be cut: after `x` little but the picture itself flows on. */
+function endOfBlock(x: Value): Value {
+  x.graph.endBlock()
+  return x
 }
 
 /** Downsample2D: halves h and w, an odd size rounded up; the autoencoder pads right and below only. */

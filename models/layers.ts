@@ -44,6 +44,7 @@ export function constant(graph: Graph, dims: readonly number[], numbers: ArrayLi
 export function linear(w: Weights, x: Value, out: number, { bias = true, isConv = false } = {}): Value {
   const channels = knownDim(w.path, x, 1)
   expectShape(w.path, x, [null, channels])
+  x.graph.layers.push({ path: w.path, kind: 'linear', input: x, node: x.graph.nodes.length })
   const matrix = weight(x.graph, w, 'weight', isConv ? [out, channels, 1, 1] : [out, channels], [out, channels])
   return gemm(x, matrix, bias ? weight(x.graph, w, 'bias', [out]) : undefined, { transB: true, name: w.path })
 }
@@ -61,11 +62,13 @@ export function conv2d(w: Weights, x: Value, { out, kernel, stride = 1, bias = t
   const channels = knownDim(w.path, x, 1)
   expectShape(w.path, x, [null, channels, null, null])
   const around = (kernel - 1) / 2
+  const shape = { kernel, stride, pads: pads ?? ([around, around, around, around] as const) }
+  x.graph.layers.push({ path: w.path, kind: 'conv', input: x, node: x.graph.nodes.length, ...shape })
   const filter = weight(x.graph, w, 'weight', [out, channels, kernel, kernel])
   // ONNX Runtime 1.30's WebGPU provider crashes on a Conv without a bias.
   const none = x.graph.dialect === 'webgpu' ? constant(x.graph, [out], new Array<number>(out).fill(0)) : undefined
   const shift = bias ? weight(x.graph, w, 'bias', [out]) : none
-  return conv(x, filter, shift, { kernel, stride, pads: pads ?? [around, around, around, around] }, w.path)
+  return conv(x, filter, shift, shape, w.path)
 }
 
 /**

@@ -30,6 +30,8 @@ export type Initializer = { name: string; type: ElementType; dims: readonly numb
   { bytes: Uint8Array } | { file: string; offset: number; length: number }
 )
 
+export type NodeOptions = { domain?: string; attributes?: Record<string, Attribute>; name?: string }
+
 export type Dialect = 'cpu' | 'webgpu'
 
 export type GraphOptions = {
@@ -46,9 +48,20 @@ export type GraphOptions = {
   onWeight?: (name: string, shape: readonly number[]) => void
 }
 
+/** One layer with a matrix of weights, and what it read: the calibration of a quantiser looks at these values. */
+export type Layer = {
+  path: string
+  input: Value
+  /** Index of the layer's first node. */
+  node: number
+} & (
+  { kind: 'linear' } | { kind: 'conv'; kernel: 1 | 3; stride: 1 | 2; pads: readonly [number, number, number, number] }
+)
+
 /** An ONNX graph while it is being built: nodes in order of execution, constants, inputs and outputs. */
 export class Graph {
   readonly name: string
+  readonly options: GraphOptions
   readonly dialect: Dialect
   readonly computeType: 'f32' | 'f16'
   readonly fusedAttention: boolean
@@ -58,12 +71,19 @@ export class Graph {
   readonly initializers: Initializer[] = []
   readonly inputs: Value[] = []
   readonly outputs: Value[] = []
+  /** Every value by its name. */
+  readonly values = new Map<string, Value>()
+  /** In the order of execution. */
+  readonly layers: Layer[] = []
+  /** Numbers of nodes at the ends of blocks: good places to cut (see `segment.ts`). */
+  readonly blockEnds: number[] = []
   private readonly onWeight: GraphOptions['onWeight']
   private readonly constants = new Map<string, Value>()
   private readonly uses = new Map<string, number>()
 
   constructor(name: string, options: GraphOptions) {
     this.name = name
+    this.options = options
     this.dialect = options.dialect
     this.computeType = options.computeType ?? 'f32'
     this.fusedAttention = options.fusedAttention ?? options.dialect === 'cpu'
@@ -121,26 +141,44 @@ export class Graph {
     op: string,
     inputs: readonly (Value | undefined)[],
     result: { type: ElementType; shape: readonly Dim[] },
-    {
-      domain = '',
-      attributes = {},
-      name = op,
-    }: { domain?: string; attributes?: Record<string, Attribute>; name?: string } = {},
+    options: NodeOptions = {},
   ): Value {
-    const value = this.value(this.unique(name), result.type, result.shape)
+    return this.nodeOfMany(op, inputs, [result], options)[0]
+  }
+
+  /** Adds a node with an output for each of `results`, in the operator's order. */
+  nodeOfMany(
+    op: string,
+    inputs: readonly (Value | undefined)[],
+    results: readonly { type: ElementType; shape: readonly Dim[] }[],
+    { domain = '', attributes = {}, name = op }: NodeOptions = {},
+  ): Value[] {
+    const values = results.map(({ type, shape }) => this.value(this.unique(name), type, shape))
     const names = inputs.map((input) => input?.name ?? '')
-    this.nodes.push({ name: value.name, op, domain, inputs: names, outputs: [value.name], attributes })
+    const outputs = values.map((value) => value.name)
+    this.nodes.push({ name: outputs[0], op, domain, inputs: names, outputs, attributes })
+    return values
+  }
+
+  /** Notes that a block ends with the node made last. */
+  endBlock(): void {
+    this.blockEnds.push(this.nodes.length)
+  }
+
+  /** A value of this name that some node outside this class makes. */
+  value(name: string, type: ElementType, shape: readonly Dim[]): Value {
+    const value = { graph: this, name, type, shape }
+    this.values.set(name, value)
     return value
   }
 
-  private value(name: string, type: ElementType, shape: readonly Dim[]): Value {
-    return { graph: this, name, type, shape }
-  }
-
   private unique(name: string): string {
-    const count = this.uses.get(name) ?? 0
-    this.uses.set(name, count + 1)
-    return count === 0 ? name : `${name}~${count}`
+    for (;;) {
+      const count = this.uses.get(name) ?? 0
+      this.uses.set(name, count + 1)
+      const candidate = count === 0 ? name : `${name}~${count}`
+      if (!this.values.has(candidate)) return candidate
+    }
   }
 }
 

@@ -84,13 +84,8 @@ export function configOf({ part, config }: Case): PartConfigs[PartName] {
   }
 }
 
-/** Writes weights and graphs of a case into `folder`; gives the path of each graph. */
-export function writeModel(
-  folder: string,
-  item: Case,
-  storage: 'fp32' | 'fp16',
-  options: BuildOptions,
-): Map<NetworkName, string> {
+/** Writes the weights of a case into `folder` and tells where they lie, relative to it. */
+export function storeWeights(folder: string, item: Case, storage: 'fp32' | 'fp16'): Map<string, StoredTensor> {
   const config = configOf(item)
   const tensors = new Map<string, StoredTensor>()
   const weights = weightsOf(item)
@@ -99,20 +94,26 @@ export function writeModel(
   for (const [name, shape] of requiredTensors(item.part, config)) {
     const floats = weights.get(name)!
     const piece = new Uint8Array(storage === 'fp16' ? Uint16Array.from(floats, floatToHalf).buffer : floats.buffer)
-    tensors.set(name, {
-      file: 'weights.bin',
-      offset,
-      length: piece.length,
-      dtype: storage === 'fp16' ? 'F16' : 'F32',
-      shape,
-    })
+    const dtype = storage === 'fp16' ? 'F16' : 'F32'
+    tensors.set(name, { file: 'weights.bin', offset, length: piece.length, dtype, shape })
     const padded = new Uint8Array(Math.ceil(piece.length / 64) * 64)
     padded.set(piece)
     pieces.push(padded)
     offset += padded.length
   }
   writeFileSync(join(folder, 'weights.bin'), Buffer.concat(pieces))
-  const built = buildNetworks([{ part: item.part, config, tensors } as Part], options)
+  return tensors
+}
+
+/** Writes weights and graphs of a case into `folder`; gives the path of each graph. */
+export function writeModel(
+  folder: string,
+  item: Case,
+  storage: 'fp32' | 'fp16',
+  options: BuildOptions,
+): Map<NetworkName, string> {
+  const tensors = storeWeights(folder, item, storage)
+  const built = buildNetworks([{ part: item.part, config: configOf(item), tensors } as Part], options)
   return new Map(
     built.map(({ name, onnx }) => {
       const path = join(folder, `${name}.onnx`)
