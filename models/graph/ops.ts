@@ -230,3 +230,91 @@ export function unsqueeze(x: Value, axis: number): Value {
 export function equal(a: Value, b: Value): Value {
   return a.graph.node('Equal', [a, b], { type: 'bool', shape: broadcast(a.shape, b.shape) })
 }
+
+export const abs = (x: Value): Value => unary('Abs', x)
+
+/** The larger of two, element by element. */
+export const maximum = (a: Value, b: Value): Value => elementwise('Max', a, b)
+
+/** The largest along the last axis, which goes: [..., d] -> [...]. */
+export function reduceMaxLast(x: Value): Value {
+  const axes = x.graph.constant('i64', [1], [-1])
+  const shape = x.shape.slice(0, -1)
+  return x.graph.node('ReduceMax', [x, axes], { type: x.type, shape }, { attributes: { keepdims: 0 } })
+}
+
+/** `x` repeated to sizes that only the run knows: `to` is an i64 vector, `shape` what is known of it now. */
+export function expandTo(x: Value, to: Value, shape: readonly Dim[]): Value {
+  return x.graph.node('Expand', [x, to], { type: x.type, shape })
+}
+
+/** Adds `before` and `after` elements of `value` (a scalar of the type of `x`, else 0) at the ends of each axis. */
+export function pad(x: Value, before: readonly number[], after: readonly number[], value?: Value): Value {
+  const pads = x.graph.constant('i64', [2 * before.length], [...before, ...after])
+  const shape = x.shape.map((dim, i): Dim => {
+    const more = before[i] + after[i]
+    if (more === 0) return dim
+    return typeof dim === 'number' ? dim + more : null
+  })
+  return x.graph.node('Pad', [x, pads, value], { type: x.type, shape })
+}
+
+/** Every `step`-th element of one axis, from `start` on to `leave` elements before its end. */
+export function sliceInside(x: Value, axis: number, { start = 0, leave = 0, step = 1 }): Value {
+  const vector = (number: number) => x.graph.constant('i64', [1], [number])
+  const shape = x.shape.map((dim, i): Dim => {
+    if (i !== axis || (start + leave === 0 && step === 1)) return dim
+    return typeof dim === 'number' ? Math.ceil((dim - leave - start) / step) : null
+  })
+  const end = leave === 0 ? 2 ** 31 - 1 : -leave
+  const inputs = [x, vector(start), vector(end), vector(axis), ...(step === 1 ? [] : [vector(step)])]
+  return x.graph.node('Slice', inputs, { type: x.type, shape })
+}
+
+/** A tensor as bytes: value = (q - zero) · scale, with q and zero u8 and scale f32, one for the whole tensor. */
+export type Quantized = { q: Value; scale: Value; zero: Value }
+
+/** The scale and zero point that just hold the least and the largest element (and 0), found by the run. */
+export function dynamicQuantizeLinear(x: Value): Quantized {
+  const results = [
+    { type: 'u8', shape: x.shape },
+    { type: 'f32', shape: [] },
+    { type: 'u8', shape: [] },
+  ] as const
+  const [q, scale, zero] = x.graph.nodeOfMany('DynamicQuantizeLinear', [x], results)
+  return { q, scale, zero }
+}
+
+/** clamp(round(x / scale) + zero), ties to even; scale and zero are scalars, or vectors along `axis`. */
+export function quantizeLinear(x: Value, scale: Value, zero: Value, axis?: number): Value {
+  const attributes: Record<string, number> = axis === undefined ? {} : { axis }
+  return x.graph.node('QuantizeLinear', [x, scale, zero], { type: zero.type, shape: x.shape }, { attributes })
+}
+
+/** (q - zero) · scale of u8 q [m, k], times i8 b [k, n] · scales [n], plus bias [n] -> f32 [m, n]. */
+export function matMulIntegerToFloat(a: Quantized, b: Value, scales: Value, bias?: Value, name?: string): Value {
+  expectShape(name ?? 'MatMulIntegerToFloat', a.q, [null, b.shape[0]])
+  const inputs = [a.q, b, a.scale, scales, a.zero, undefined, ...(bias ? [bias] : [])]
+  const shape = [a.q.shape[0], b.shape[1]]
+  return b.graph.node('MatMulIntegerToFloat', inputs, { type: 'f32', shape }, { domain, name })
+}
+
+export type NBits = { bits: 4 | 8; group: number; k: number; n: number; accuracy: number }
+
+/** x [m, k] · ((codes [n, groups, bytes] - 2^(bits - 1)) · scales [n, groups])ᵀ + bias [n] -> [m, n]. */
+export function matMulNBits(
+  x: Value,
+  codes: Value,
+  scales: Value,
+  bias: Value | undefined,
+  { bits, group, k, n, accuracy }: NBits,
+  name?: string,
+): Value {
+  const none = undefined
+  return x.graph.node(
+    'MatMulNBits',
+    bias ? [x, codes, scales, none, none, bias] : [x, codes, scales],
+    { type: x.type, shape: [x.shape[0], n] },
+    { domain, name, attributes: { K: k, N: n, bits, block_size: group, accuracy_level: accuracy } },
+  )
+}
