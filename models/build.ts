@@ -37,10 +37,11 @@ export type BuildOptions = { dialect: Dialect; fp16Compute?: boolean; fusedAtten
 
 export type BuiltNetwork = { name: NetworkName; onnx: Uint8Array }
 
-/** The networks of a part: a VAE is an encoder and a decoder. */
+/** The networks of a part: a VAE is an encoder and a decoder, a UNet comes with its outermost layers alone. */
 export function networksOf(part: PartName): NetworkName[] {
   if (part === 'vae') return ['vae_encoder', 'vae_decoder']
   if (part === 'tiny_vae') return ['tiny_vae_encoder', 'tiny_vae_decoder']
+  if (part === 'unet') return ['unet', 'unet_shallow']
   return [part]
 }
 
@@ -77,7 +78,7 @@ function graphsOf(part: Part, options: GraphOptions): Graph[] {
     case 'text_encoder_2':
       return [buildClip(part.part, w, part.config, options)]
     case 'unet':
-      return [buildUnet(w, part.config, options)]
+      return [buildUnet(w, part.config, options), buildUnet(w, part.config, options, { shallow: true })]
     case 'vae':
       return [buildVaeEncoder(w, part.config, options), buildVaeDecoder(w, part.config, options)]
     case 'tiny_vae':

@@ -2,7 +2,14 @@ import type { FamilyId, NoiseSchedule } from './family.ts'
 
 /** The networks a model folder can hold. Each is `<name>.onnx` (graph only) over `<weights>` files beside it. */
 export type NetworkName =
-  'text_encoder' | 'text_encoder_2' | 'unet' | 'vae_encoder' | 'vae_decoder' | 'tiny_vae_encoder' | 'tiny_vae_decoder'
+  | 'text_encoder'
+  | 'text_encoder_2'
+  | 'unet'
+  | 'unet_shallow'
+  | 'vae_encoder'
+  | 'vae_decoder'
+  | 'tiny_vae_encoder'
+  | 'tiny_vae_decoder'
 
 /**
  * Inputs and outputs of every network; all floats are float32 whatever the storage, ids are int64.
@@ -15,6 +22,8 @@ export type NetworkName =
  * unet            sample [n, c, h, w], timestep [n] f32, encoder_hidden_states [n, t, d]
  *                 SDXL also: text_embeds [n, 1280], time_ids [n, 6]
  *                 -> out_sample [n, c, h, w]
+ *                    deep [n, d, h, w] (what the outermost layers get from below; opaque: handed on as it came)
+ * unet_shallow    as unet, and `deep` of a run of it at another noise level -> out_sample (main/pipeline/reuse.ts)
  * vae_encoder     sample [n, 3, f·h, f·w] in −1…1 -> latent_mean [n, c, h, w], latent_logvar [n, c, h, w] (clamped −30…20)
  * vae_decoder     latent_sample [n, c, h, w] (already divided by the scale) -> sample [n, 3, f·h, f·w]
  * tiny_vae_*      as above, but on scaled latents; the encoder has latent_sample as its only output (TAESD)

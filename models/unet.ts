@@ -2,7 +2,7 @@ import { downsample, resnetBlock, sinusoids, timestepEmbedding, transformer2d, u
 import type { ConfigJson } from './config-json.ts'
 import { readConfig } from './config-json.ts'
 import type { GraphOptions, Value } from './graph/graph.ts'
-import { Graph } from './graph/graph.ts'
+import { Graph, knownDim } from './graph/graph.ts'
 import { add, cast, concat, reshape } from './graph/ops.ts'
 import type { Weights } from './graph/weights.ts'
 import { conv2d, groupNorm, silu } from './layers.ts'
@@ -131,12 +131,30 @@ export const sdxlUnet: UnetConfig = {
 }
 
 /**
+ * Layers of the outermost level, each way, that the shallow network keeps. Its other input is what the whole network
+ * hands to the first of them on the way up; with two that is DeepCache's usual place (Ma et al. 2024, branch 0).
+ */
+export const shallowLayers = 2
+
+export type UnetBuild = {
+  /** The network `unet_shallow`: the outermost layers only, and `deep` of an earlier run in place of all below. */
+  shallow?: boolean
+  /** Another cut than `shallowLayers`, 1 to layersPerBlock + 1; for measurements. */
+  kept?: number
+}
+
+/**
  * The denoising network: noisy latents, timestep and text -> noise (or v). Inputs and outputs are listed in
  * `manifest.ts`; sizes of batch, latents and text are free, odd latents included. Follows diffusers'
  * UNet2DConditionModel, whose names the weights have.
  */
-export function buildUnet(w: Weights, config: UnetConfig, options: GraphOptions): Graph {
-  const graph = new Graph('unet', options)
+export function buildUnet(
+  w: Weights,
+  config: UnetConfig,
+  options: GraphOptions,
+  { shallow = false, kept = shallowLayers }: UnetBuild = {},
+): Graph {
+  const graph = new Graph(shallow ? 'unet_shallow' : 'unet', options)
   const { blockOutChannels, layersPerBlock, transformerLayers, heads, normNumGroups: groups, normEps: epsilon } = config
   const levels = blockOutChannels.length
   const sample = graph.input('sample', 'f32', ['n', config.inChannels, 'h', 'w'])
@@ -146,40 +164,43 @@ export function buildUnet(w: Weights, config: UnetConfig, options: GraphOptions)
   const context = reshape(cast(hidden, graph.computeType), [-1, config.crossAttentionDim]) // [n·t, d]
   const temb = silu(timeEmbedding(w, config, timestep)) // [n, 4 · c]; every resnet takes the SiLU of it
 
-  const resnet = (at: Weights, x: Value, out: number) => resnetBlock(at, x, temb, out, { groups, epsilon })
-  const transform = (at: Weights, x: Value, level: number, depth: number) =>
+  const layer = (block: Weights, index: number, level: number, x: Value) => {
+    const h = resnetBlock(block.at('resnets', index), x, temb, blockOutChannels[level], { groups, epsilon })
+    return transformerLayers[level] > 0 ? transform(block.at('attentions', index), h, level) : h
+  }
+  const transform = (at: Weights, x: Value, level: number, depth = transformerLayers[level]) =>
     transformer2d(at, x, context, { heads: heads[level], depth, groups, linearProjection: config.useLinearProjection })
 
   let x = conv2d(w.at('conv_in'), cast(sample, graph.computeType), { out: blockOutChannels[0], kernel: 3 })
   const skips = [x]
   for (let level = 0; level < levels; level++) {
     const block = w.at('down_blocks', level)
-    for (let layer = 0; layer < layersPerBlock; layer++) {
-      x = resnet(block.at('resnets', layer), x, blockOutChannels[level])
-      if (transformerLayers[level] > 0) x = transform(block.at('attentions', layer), x, level, transformerLayers[level])
+    for (let index = 0; index < layersPerBlock && !(shallow && skips.length === kept); index++) {
+      x = layer(block, index, level, x)
       skips.push(x)
     }
-    if (level === levels - 1) break
+    if (shallow || level === levels - 1) break
     x = downsample(block.at('downsamplers', 0), x, 'even')
     skips.push(x)
   }
 
-  if (config.midTransformerLayers !== undefined) {
+  if (config.midTransformerLayers !== undefined && !shallow) {
     const mid = w.at('mid_block')
-    const channels = blockOutChannels[levels - 1]
-    x = resnet(mid.at('resnets', 0), x, channels)
-    if (config.midTransformerLayers > 0)
-      x = transform(mid.at('attentions', 0), x, levels - 1, config.midTransformerLayers)
-    x = resnet(mid.at('resnets', 1), x, channels)
+    const inner = levels - 1
+    x = resnetBlock(mid.at('resnets', 0), x, temb, blockOutChannels[inner], { groups, epsilon })
+    if (config.midTransformerLayers > 0) x = transform(mid.at('attentions', 0), x, inner, config.midTransformerLayers)
+    x = resnetBlock(mid.at('resnets', 1), x, temb, blockOutChannels[inner], { groups, epsilon })
   }
 
-  for (let step = 0; step < levels; step++) {
+  let deep: Value | undefined
+  for (let step = shallow ? levels - 1 : 0; step < levels; step++) {
     const level = levels - 1 - step // up_blocks count in order of execution, from the inside out
     const block = w.at('up_blocks', step)
-    for (let layer = 0; layer <= layersPerBlock; layer++) {
-      x = concat([x, skips.pop()!], 1)
-      x = resnet(block.at('resnets', layer), x, blockOutChannels[level])
-      if (transformerLayers[level] > 0) x = transform(block.at('attentions', layer), x, level, transformerLayers[level])
+    const cut = level === 0 ? layersPerBlock + 1 - kept : undefined // the layer that takes the deep feature
+    for (let index = shallow ? cut! : 0; index <= layersPerBlock; index++) {
+      if (index === cut && shallow) x = deepInput(graph, config, cut)
+      else if (index === cut) deep = x
+      x = layer(block, index, level, concat([x, skips.pop()!], 1))
     }
     if (level > 0) x = upsampleBlock(block.at('upsamplers', 0), x, skips.at(-1))
   }
@@ -187,8 +208,19 @@ export function buildUnet(w: Weights, config: UnetConfig, options: GraphOptions)
   x = silu(groupNorm(w.at('conv_norm_out'), x, groups, epsilon))
   const out = conv2d(w.at('conv_out'), x, { out: config.outChannels, kernel: 3 })
   graph.output('out_sample', cast(out, 'f32'), ['n', config.outChannels, 'h', 'w'])
+  if (deep)
+    graph.output('deep', cast(deep, 'f32'), deepShape(graph, knownDim('deep', deep, graph.channelsLast ? 3 : 1)))
   return graph
 }
+
+/** What layer `cut` of the outermost level gets from below, as an input: `deep` of a run of the whole network. */
+function deepInput(graph: Graph, { blockOutChannels }: UnetConfig, cut: number): Value {
+  const from = cut === 0 ? Math.min(1, blockOutChannels.length - 1) : 0
+  return cast(graph.input('deep', 'f32', deepShape(graph, blockOutChannels[from])), graph.computeType)
+}
+
+const deepShape = (graph: Graph, channels: number) =>
+  graph.channelsLast ? ['n', 'h', 'w', channels] : ['n', channels, 'h', 'w']
 
 /** Timestep [n] -> [n, 4 · c]; SDXL adds an embedding of the pooled text and the six size numbers. */
 function timeEmbedding(w: Weights, config: UnetConfig, timestep: Value): Value {

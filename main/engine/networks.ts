@@ -236,7 +236,7 @@ export function openNetworks(folder: string, options: NetworksOptions = {}): Ope
     },
     async trim() {
       for (const [name, { workBytes }] of [...sessions]) {
-        if (name !== 'unet' && workBytes > keptWorkBytes) await unload(name)
+        if (!name.startsWith('unet') && workBytes > keptWorkBytes) await unload(name)
       }
     },
     async release() {
@@ -252,6 +252,7 @@ const describe: Record<NetworkName, string> = {
   text_encoder: 'the text encoder',
   text_encoder_2: 'the second text encoder',
   unet: 'the drawing network',
+  unet_shallow: 'the outer layers of the drawing network',
   vae_encoder: 'the picture encoder',
   vae_decoder: 'the picture decoder',
   tiny_vae_encoder: 'the small picture encoder',
