@@ -3,7 +3,7 @@
 // With --names it prints the names and shapes of such a checkpoint as JSON instead.
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { floatToHalf } from '../models/checkpoint/dtypes.ts'
+import { floatToHalf } from '../models/graph/half.ts'
 import { writeSafetensors } from '../models/checkpoint/safetensors.ts'
 import type { LdmConfig } from './ldm-layout.ts'
 import { ldmConfigs, ldmTensors, tinyLdmConfigs } from './ldm-layout.ts'

@@ -1,3 +1,4 @@
+import { floatBitsToHalf, floatToHalf, halfToFloat } from '../graph/half.ts'
 import type { Dtype } from '../graph/weights.ts'
 
 /** What the importer writes. */
@@ -26,37 +27,6 @@ export function isFloat(dtype: Dtype): boolean {
   return dtype === 'F16' || dtype === 'F32' || dtype === 'BF16' || dtype === 'F64' || dtype.startsWith('F8')
 }
 
-const floatBits = new Float32Array(1)
-const wordBits = new Uint32Array(floatBits.buffer)
-
-/** Value of an IEEE half: 1 sign, 5 exponent (bias 15), 10 fraction bits. */
-export function halfToFloat(half: number): number {
-  const sign = half & 0x8000 ? -1 : 1
-  const exponent = (half >> 10) & 0x1f
-  const fraction = half & 0x3ff
-  if (exponent === 0) return sign * fraction * 2 ** -24
-  if (exponent === 0x1f) return fraction === 0 ? sign * Infinity : NaN
-  return sign * (1024 + fraction) * 2 ** (exponent - 25)
-}
-
-/** Bits of the nearest half, ties to even. Finite values of 65520 and more become infinity. */
-export function floatBitsToHalf(bits: number): number {
-  const sign = (bits >>> 16) & 0x8000
-  const magnitude = bits & 0x7fffffff
-  if (magnitude >= 0x47800000) return sign | (magnitude > 0x7f800000 ? 0x7e00 : 0x7c00) // 2^16 and more
-  if (magnitude >= 0x38800000) return sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13) // ≥ 2^-14
-  if (magnitude <= 0x33000000) return sign // up to 2^-25: halfway to the smallest half, and 0 is even
-  const shift = 126 - (magnitude >>> 23) // 14…24: from units of 2^(exponent - 150) to units of 2^-24
-  const fraction = (magnitude & 0x7fffff) | 0x800000
-  const rounded = fraction + (1 << (shift - 1)) - 1 + ((fraction >>> shift) & 1)
-  return sign | (rounded >>> shift)
-}
-
-export function floatToHalf(value: number): number {
-  floatBits[0] = value
-  return floatBitsToHalf(wordBits[0])
-}
-
 /** F8_E4M3 is the "fn" kind: bias 7, no infinities, only 0x7F and 0xFF are NaN, largest 448. */
 function e4m3ToFloat(byte: number): number {
   const sign = byte & 0x80 ? -1 : 1
@@ -65,6 +35,9 @@ function e4m3ToFloat(byte: number): number {
   if (exponent === 0xf && fraction === 7) return NaN
   return exponent === 0 ? sign * fraction * 2 ** -9 : sign * (8 + fraction) * 2 ** (exponent - 10)
 }
+
+const wordBits = new Uint32Array(1)
+const floatBits = new Float32Array(wordBits.buffer)
 
 function bfloatToFloat(word: number): number {
   wordBits[0] = word << 16

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { convertElements, floatToHalf, halfToFloat, toFloat32 } from '../../../models/checkpoint/dtypes.ts'
+import { convertElements, toFloat32 } from '../../../models/checkpoint/dtypes.ts'
+import { floatToHalf, halfToFloat } from '../../../models/graph/half.ts'
 
 const bytesOf = (values: Uint16Array | Float32Array | Float64Array) =>
   new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
