@@ -1,0 +1,111 @@
+import type { Graph, Value } from '../models/graph/graph.ts'
+import { expectShape, knownDim } from '../models/graph/graph.ts'
+import type { Quantized } from '../models/graph/ops.ts'
+import {
+  abs,
+  add,
+  concat,
+  dynamicQuantizeLinear,
+  expandTo,
+  matMulIntegerToFloat,
+  maximum,
+  mul,
+  quantizeLinear,
+  reduceMaxLast,
+  reshape,
+  reshapeTo,
+  shapeOf,
+  unsqueeze,
+} from '../models/graph/ops.ts'
+import type { Im2colOptions } from './im2col.ts'
+import { neighbourhoods } from './im2col.ts'
+
+// Linear layers and convolutions over bytes: activations are quantised by the run, weights beforehand (columns.ts).
+
+export type Int8Weights = {
+  /** i8 [k, n]. */
+  columns: Value
+  /** f32 [n]. */
+  scales: Value
+}
+
+export type Int8Options = {
+  /** One scale for all of x, found by the run, or one for each of its rows. */
+  per: 'tensor' | 'token'
+  name: string
+}
+
+/** A matrix as bytes, one scale for each row: x[m][k] = (q - 128) · scale[m], q and scale [m]. */
+type QuantizedRows = { q: Value; scale: Value }
+
+const tensors = new WeakMap<Graph, Map<string, Quantized>>()
+const rows = new WeakMap<Graph, Map<string, QuantizedRows>>()
+
+/** The result of `make` for `x`, made once in each graph however many layers read `x`. */
+function once<T>(known: WeakMap<Graph, Map<string, T>>, x: Value, make: (x: Value) => T): T {
+  const ofGraph = known.get(x.graph) ?? new Map<string, T>()
+  known.set(x.graph, ofGraph)
+  const found = ofGraph.get(x.name) ?? make(x)
+  ofGraph.set(x.name, found)
+  return found
+}
+
+/** x of any shape as bytes with one scale and zero point; the same one for every layer that reads the same value. */
+export function quantizedTensor(x: Value): Quantized {
+  const quantized = once(tensors, x, dynamicQuantizeLinear)
+  return { ...quantized, q: { ...quantized.q, shape: x.shape } }
+}
+
+/** x [m, k] as bytes with a scale for each row, symmetric about 128; the same for every layer that reads the value. */
+export function quantizedRows(x: Value): QuantizedRows {
+  return once(rows, x, () => {
+    const { graph } = x
+    const m = x.shape[0]
+    // A row of zeros must not divide by zero.
+    const largest = maximum(reduceMaxLast(abs(x)), graph.constant('f32', [], [1e-30]))
+    const scale = mul(largest, graph.constant('f32', [], [1 / 127])) // [m]
+    const zeros = expandTo(graph.constant('u8', [1], [128]), shapeOf(x, 0, 1), [m])
+    return { q: quantizeLinear(x, scale, zeros, 0), scale }
+  })
+}
+
+/** x [m, k] · columns · scales + bias -> [m, n], over bytes. */
+export function linearInt8(x: Value, w: Int8Weights, bias: Value | undefined, { per, name }: Int8Options): Value {
+  const { graph } = x
+  const [k, n] = [knownDim(name, w.columns, 0), knownDim(name, w.columns, 1)]
+  expectShape(name, x, [null, k])
+  expectShape(name, w.scales, [n])
+  if (per === 'tensor') return matMulIntegerToFloat(quantizedTensor(x), w.columns, w.scales, bias, name)
+  const { q, scale } = quantizedRows(x)
+  const unit = { q, scale: graph.constant('f32', [], [1]), zero: graph.constant('u8', [], [128]) }
+  const product = matMulIntegerToFloat(unit, w.columns, w.scales, undefined, name) // [m, n], but for the row's scale
+  const scaled = mul(product, unsqueeze(scale, 1))
+  return bias ? add(scaled, bias) : scaled
+}
+
+/** A 3 × 3 convolution: x [n, h, w, c], columns [9c, out] in the order (y, x, channel) -> [n, h', w', out]. */
+export function convInt8(
+  x: Value,
+  w: Int8Weights,
+  bias: Value | undefined,
+  { stride, pads, name }: Omit<Im2colOptions, 'zero'> & { name: string },
+): Value {
+  const channels = knownDim(name, x, 3)
+  const out = knownDim(name, w.columns, 1)
+  expectShape(name, w.columns, [9 * channels, null])
+  expectShape(name, w.scales, [out])
+  // Bytes are copied nine times, not floats; the pixels around hold the byte that means 0.
+  const { q, scale, zero } = quantizedTensor(x)
+  const around = neighbourhoods(q, { stride, pads, zero }) // [n, h', w', 9c]
+  const flat = { q: reshape(around, [-1, 9 * channels]), scale, zero }
+  const product = matMulIntegerToFloat(flat, w.columns, w.scales, bias, name)
+  return rowsToPicture(product, around)
+}
+
+/** Rows of pixels [n · h · w, c] as a picture [n, h, w, c] of the sizes of `like` [n, h, w, …]. */
+export function rowsToPicture(x: Value, like: Value): Value {
+  const c = knownDim('picture', x, 1)
+  const shape = [...like.shape.slice(0, 3), c]
+  if (shape.slice(1).every((dim) => typeof dim === 'number')) return reshape(x, [-1, ...(shape.slice(1) as number[])])
+  return reshapeTo(x, concat([shapeOf(like, 0, 3), x.graph.constant('i64', [1], [c])], 0), shape)
+}
