@@ -84,6 +84,7 @@ export function buildClip(name: string, w: Weights, config: ClipConfig, options:
   const states = [x]
   for (let layer = 0; layer < config.layers; layer++) {
     x = encoderLayer(model.at('encoder', 'layers', layer), x, config, ids, mask)
+    graph.endBlock()
     states.push(x)
   }
 

@@ -146,6 +146,8 @@ export function upsample(x: Value, like?: Value): Value {
 export function upsampleConv2d(w: Weights, x: Value, out: number): Value {
   const { graph } = x
   const channels = knownDim(w.path, x, 1)
+  const shape = { kernel: 3, stride: 1, pads: [1, 1, 1, 1], upsampled: true } as const
+  graph.layers.push({ path: w.path, kind: 'conv', input: x, node: graph.nodes.length, ...shape })
   const taps = cast(graph.weight(w, 'weight', [out, channels, 3, 3], [out * channels, 9]), 'f32')
   const bias = weight(graph, w, 'bias', [out])
   // Rows (or columns) of the 3 × 3 that fall on the first and second of two: for the upper pixel 0 | 1 2, the lower 0 1 | 2.

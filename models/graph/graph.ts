@@ -55,7 +55,15 @@ export type Layer = {
   /** Index of the layer's first node. */
   node: number
 } & (
-  { kind: 'linear' } | { kind: 'conv'; kernel: 1 | 3; stride: 1 | 2; pads: readonly [number, number, number, number] }
+  | { kind: 'linear' }
+  | {
+      kind: 'conv'
+      kernel: 1 | 3
+      stride: 1 | 2
+      pads: readonly [number, number, number, number]
+      /** What it reads is the input at twice its size, each pixel four times. */
+      upsampled?: boolean
+    }
 )
 
 /** An ONNX graph while it is being built: nodes in order of execution, constants, inputs and outputs. */
