@@ -1,6 +1,7 @@
 import { families } from '../../models/family.ts'
 import { chunkPrompt, frameChunk, parsePrompt, type Chunk, type Weighted } from './prompt.ts'
 import { tensor, type FloatTensor } from './tensor.ts'
+import type { EncodedChunk } from './text-cache.ts'
 import type { Tokenizer } from './tokenizer.ts'
 import type { Networks } from './types.ts'
 
@@ -86,6 +87,10 @@ export async function encodePrompts(
 /** states [m, 77, d] and pooled [m, p] of m chunks. */
 type EncodedText = { states: FloatTensor; pooled: FloatTensor }
 
+/**
+ * Every chunk in a run of its own, or as the cache has it: its numbers then do not depend on what else is read, and a
+ * prompt that was read before, the empty one above all, costs nothing.
+ */
 async function encodeChunks(
   networks: Networks,
   network: 'text_encoder' | 'text_encoder_2',
@@ -93,23 +98,51 @@ async function encodeChunks(
   name: 'hidden_states' | 'normed_states',
   layer: number,
 ): Promise<EncodedText> {
+  const encoded: EncodedChunk[] = []
+  for (const { ids, eosIndex } of chunks) {
+    const key = [network, name, layer, eosIndex, ...ids].join()
+    const known = networks.texts?.get(key)
+    const chunk = known ?? (await encodeChunk(networks, network, ids, eosIndex, name, layer))
+    if (!known) networks.texts?.put(key, chunk)
+    encoded.push(chunk)
+  }
+  const states = stack(encoded.map((chunk) => chunk.states))
+  const size = states.data.length / chunks.length
+  chunks.forEach(({ weights }, i) => weigh(states.data.subarray(i * size, (i + 1) * size), weights))
+  return { states, pooled: stack(encoded.map((chunk) => chunk.pooled)) }
+}
+
+async function encodeChunk(
+  networks: Networks,
+  network: 'text_encoder' | 'text_encoder_2',
+  ids: readonly number[],
+  eosIndex: number,
+  name: 'hidden_states' | 'normed_states',
+  layer: number,
+): Promise<EncodedChunk> {
   const outputs = await networks.run(
     network,
     {
-      input_ids: {
-        data: BigInt64Array.from(chunks.flatMap((chunk) => chunk.ids.map(BigInt))),
-        shape: [chunks.length, 77],
-      },
-      eos_index: { data: BigInt64Array.from(chunks.map((chunk) => BigInt(chunk.eosIndex))), shape: [chunks.length] },
+      input_ids: { data: BigInt64Array.from(ids, BigInt), shape: [1, 77] },
+      eos_index: { data: BigInt64Array.of(BigInt(eosIndex)), shape: [1] },
     },
     [name, 'pooled'],
   )
-  const all = outputs[name] // [layers + 1, m, 77, d]
-  const width = all.shape[3]
-  const size = chunks.length * 77 * width
-  const data = all.data.slice(layer * size, (layer + 1) * size)
-  chunks.forEach((chunk, i) => weigh(data.subarray(i * 77 * width, (i + 1) * 77 * width), chunk.weights))
-  return { states: tensor(data, [chunks.length, 77, width]), pooled: outputs.pooled }
+  const { data, shape } = outputs[name] // [layers + 1, 1, 77, d]
+  const size = 77 * shape[3]
+  const pooled = outputs.pooled // [1, p]
+  return {
+    states: tensor(data.slice(layer * size, (layer + 1) * size), [77, shape[3]]),
+    pooled: tensor(pooled.data, [pooled.shape[1]]),
+  }
+}
+
+/** m tensors of one shape -> [m, ...shape], a copy. */
+function stack(parts: readonly FloatTensor[]): FloatTensor {
+  const size = parts[0].data.length
+  const data = new Float32Array(parts.length * size)
+  parts.forEach((part, i) => data.set(part.data, i * size))
+  return tensor(data, [parts.length, ...parts[0].shape])
 }
 
 /**

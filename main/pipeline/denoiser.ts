@@ -25,21 +25,27 @@ export function createDenoiser(networks: Networks, options: DenoiserOptions): De
   const isVelocity = networks.manifest.schedule.predictionType === 'v_prediction'
   const rows = conditioning.context.shape[0] // 2 when guided: negative, positive
 
-  /** The raw predictions of the conditioning rows `from` to `to`, one after the other. */
-  const predict = async (x: Float32Array, timestep: number, from: number, to: number): Promise<Float32Array> => {
-    const n = shape[0]
-    const count = (to - from) * n
-    const sample = new Float32Array(count * (x.length / n))
-    for (let row = 0; row < to - from; row++) sample.set(x, row * x.length)
+  const n = shape[0]
+  const size = shape.slice(1).reduce((product, dim) => product * dim, 1)
+  /** All there is to predict: every picture under the first row of the conditioning, then every picture under the next. */
+  const total = rows * n
+  const perRun = networks.singleRows ? 1 : options.batchGuidance ? total : n
+
+  /** The raw predictions `first` to `first + count` of all. */
+  const predict = async (x: Float32Array, timestep: number, first: number, count: number): Promise<Float32Array> => {
+    const indices = Array.from({ length: count }, (_, i) => first + i)
+    const conditions = indices.map((index) => Math.floor(index / n))
+    const sample = new Float32Array(count * size)
+    indices.forEach((index, i) => sample.set(x.subarray((index % n) * size, ((index % n) + 1) * size), i * size))
     const inputs: Record<string, FloatTensor> = {
       sample: tensor(sample, [count, ...shape.slice(1)]),
       timestep: tensor(new Float32Array(count).fill(timestep), [count]),
-      encoder_hidden_states: repeatRows(conditioning.context, from, to, n),
+      encoder_hidden_states: pickRows(conditioning.context, conditions),
     }
     if (conditioning.pooled && conditioning.timeIds) {
-      inputs.text_embeds = repeatRows(conditioning.pooled, from, to, n)
+      inputs.text_embeds = pickRows(conditioning.pooled, conditions)
       const timeIds = tensor(Float32Array.from(conditioning.timeIds), [1, conditioning.timeIds.length])
-      inputs.time_ids = repeatRows(timeIds, 0, 1, count)
+      inputs.time_ids = pickRows(timeIds, new Array<number>(count).fill(0))
     }
     return (await networks.run('unet', inputs, ['out_sample'])).out_sample.data
   }
@@ -48,14 +54,15 @@ export function createDenoiser(networks: Networks, options: DenoiserOptions): De
     const inputScale = 1 / Math.sqrt(1 + sigma * sigma) // √ᾱ
     const scaled = x.map((value) => value * inputScale)
     const timestep = levels.timestepAt(sigma)
-    let prediction: Float32Array
-    if (rows === 1) prediction = await predict(scaled, timestep, 0, 1)
-    else {
-      const both = options.batchGuidance ? await predict(scaled, timestep, 0, 2) : undefined
-      const negative = both ? both.subarray(0, x.length) : await predict(scaled, timestep, 0, 1)
-      const positive = both ? both.subarray(x.length) : await predict(scaled, timestep, 1, 2)
+    const all = new Float32Array(total * size)
+    for (let first = 0; first < total; first += perRun) {
+      all.set(await predict(scaled, timestep, first, perRun), first * size)
+    }
+    let prediction: Float32Array = all
+    if (rows === 2) {
+      const [negative, positive] = [all.subarray(0, x.length), all.subarray(x.length)]
       prediction = guide(negative, positive, guidanceScale)
-      if (guidanceRescale > 0) rescale(prediction, positive, guidanceRescale, shape[0])
+      if (guidanceRescale > 0) rescale(prediction, positive, guidanceRescale, n)
     }
     // epsilon: clean = x − σ·noise. v: clean = √ᾱ·(√ᾱ·x) − √(1−ᾱ)·v, with √ᾱ = inputScale and √(1−ᾱ) = σ·inputScale.
     const keep = isVelocity ? inputScale * inputScale : 1
@@ -85,13 +92,10 @@ function deviation(values: Float32Array): number {
   return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length)
 }
 
-/** Rows `from` to `to` of a tensor, each `times` times in a row. */
-function repeatRows(source: FloatTensor, from: number, to: number, times: number): FloatTensor {
+/** Rows of a tensor by their numbers. */
+function pickRows(source: FloatTensor, rows: readonly number[]): FloatTensor {
   const size = source.data.length / source.shape[0]
-  const data = new Float32Array((to - from) * times * size)
-  for (let row = from; row < to; row++) {
-    const values = source.data.subarray(row * size, (row + 1) * size)
-    for (let i = 0; i < times; i++) data.set(values, ((row - from) * times + i) * size)
-  }
-  return tensor(data, [(to - from) * times, ...source.shape.slice(1)])
+  const data = new Float32Array(rows.length * size)
+  rows.forEach((row, i) => data.set(source.data.subarray(row * size, (row + 1) * size), i * size))
+  return tensor(data, [rows.length, ...source.shape.slice(1)])
 }

@@ -2,6 +2,7 @@ import type { ModelManifest, NetworkName } from '../../models/manifest.ts'
 import type { SamplerName, ScheduleName } from '../../preload/limits.ts'
 import type { RgbImage } from './image.ts'
 import type { FloatTensor, IdTensor } from './tensor.ts'
+import type { TextCache } from './text-cache.ts'
 
 /** What the pipeline needs of a loaded model. Names of inputs and outputs are in `models/manifest.ts`. */
 export interface Networks {
@@ -15,6 +16,15 @@ export interface Networks {
   ): Promise<Record<string, FloatTensor>>
   /** Says that a network is not needed again soon; its memory may be given back. */
   rest?(network: NetworkName): Promise<void>
+  /** Memory ran out: unloads everything; what is run afterwards is loaded again. */
+  release?(): Promise<void>
+  /**
+   * The unet takes one row at a time: its scales are found over all of a tensor, so a neighbour in the batch would change
+   * the numbers (and a batch is no faster there).
+   */
+  readonly singleRows?: boolean
+  /** What the text encoders said before. */
+  readonly texts?: TextCache
 }
 
 /** One picture to make: a request with the model's defaults filled in and its files read. */
