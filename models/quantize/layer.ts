@@ -1,5 +1,11 @@
-import { quantizeGroups } from '../../kernels/int4.ts'
+import { dequantizeGroups, quantizeGroups } from '../../kernels/int4.ts'
+import { roundActivations } from './activations.ts'
 import type { MatMul } from './algebra.ts'
+import { difference, findBranch, squaredDistance } from './branch.ts'
+import type { Feedback } from './gptq.ts'
+import { feedbackOf, roundWithFeedback } from './gptq.ts'
+import { fittingScales, roundToScales } from './scales.ts'
+import { columnSpans, divideColumns, findSmoothing, multiplyColumns } from './smooth.ts'
 
 /** A linear layer, or a convolution as a matrix over its taps, that waits to be quantised. */
 export type LinearWeights = {
@@ -65,21 +71,161 @@ export type QuantizedGroup = {
   layers: QuantizedLinear[]
 }
 
+/** Times the branch is decomposed anew; the error seldom falls after the third. */
+const mostRounds = 4
+/** Rows of the input that decide on smoothing and on the branch; the Hessian has all but the held-out ones. */
+const searchRows = 256
+
 /**
  * Quantises layers that read the same input, all in one format. `samples` [rows, k] are rows of that input before any
- * smoothing, for convolutions patches in the order of the weights; without them the weights alone decide.
+ * smoothing, for convolutions patches in the order of the weights; without them the weights alone decide. Every eighth
+ * row is held out to measure errors and to decide whether feedback has helped.
  */
 export async function quantizeGroup(
   layers: readonly LinearWeights[],
   samples: Float32Array | undefined,
   options: QuantizeOptions,
 ): Promise<QuantizedGroup> {
-  const { bits, group } = options
-  void samples
-  return {
-    layers: layers.map(({ path, n, k, values }) => {
-      const { codes, scales } = quantizeGroups(values, { n, k, bits, group })
-      return { path, n, k, bits, group, codes, scales, errors: { nearest: 0, weights: 0, activations: 0 } }
-    }),
+  const { k } = layers[0]
+  for (const layer of layers) expectFinite(layer)
+  if (samples) expectFinite({ path: `input of ${layers[0].path}`, n: samples.length / k, k, values: samples })
+  const { bits, group, rank, taps = 1, activations = 'token', matMul } = options
+  const rows = samples && splitRows(samples, k)
+
+  const inputScale =
+    rows && options.smooth
+      ? await findSmoothing(layers, fewRows(rows.fit, k, searchRows), columnSpans([{ k, values: rows.fit }]), {
+          bits,
+          group,
+          rank,
+          activations,
+          matMul,
+        })
+      : undefined
+  const smoothed = (x: Float32Array) => (inputScale ? divideColumns(x, inputScale) : x)
+  const inputs: Inputs | undefined = rows && {
+    search: smoothed(fewRows(rows.fit, k, searchRows)),
+    heldOut: smoothed(rows.heldOut),
+    raw: rows.heldOut,
+    feedback: options.gptq ? await feedbackOf(smoothed(rows.fit), k, taps, matMul) : undefined,
   }
+  const quantized: QuantizedLinear[] = []
+  for (const layer of layers) quantized.push(await quantizeLayer(layer, inputScale, inputs, options))
+  return { ...(inputScale ? { inputScale } : {}), layers: quantized }
+}
+
+/** Rows [.., k] of the input by what they are for, smoothed but for `raw`, which are the held-out ones as they were. */
+type Inputs = {
+  search: Float32Array
+  heldOut: Float32Array
+  raw: Float32Array
+  feedback: Feedback | undefined
+}
+
+async function quantizeLayer(
+  { path, n, k, values }: LinearWeights,
+  inputScale: Float32Array | undefined,
+  inputs: Inputs | undefined,
+  { bits, group, rank, activations = 'token', matMul }: QuantizeOptions,
+): Promise<QuantizedLinear> {
+  const groups = { n, k, bits, group }
+  const target = inputScale ? multiplyColumns(values, inputScale) : values
+  const outputs = (x: Float32Array, weights: Float32Array) =>
+    matMul(x, [x.length / k, k], weights, [n, k], { transposeB: true })
+  /** Squared error of the outputs for rows `x`, or of the weights themselves. */
+  const distance = async (weights: Float32Array, x: Float32Array | undefined) =>
+    x ? sumOfSquares(await outputs(x, difference(weights, target))) : squaredDistance(weights, target)
+
+  const found = await findBranch(target, {
+    rank,
+    groups,
+    matMul,
+    rounds: mostRounds,
+    errorOf: (weights) => distance(weights, inputs?.search),
+  })
+
+  // What the branch leaves goes into codes: the nearest ones, or those with feedback where they come out better.
+  const product = found.branch?.product
+  const rest = product ? difference(target, product) : target
+  const scales = fittingScales(rest, groups, { search: true })
+  const complete = (rounded: Float32Array) => (product ? sum(rounded, product) : rounded)
+  let rounded = roundToScales(rest, groups, scales)
+  let weights = complete(rounded)
+  let error = await distance(weights, inputs?.heldOut)
+  if (inputs?.feedback) {
+    const other = await roundWithFeedback(rest, groups, scales, inputs.feedback, matMul)
+    const otherError = await distance(complete(other), inputs.heldOut)
+    if (otherError < error) [rounded, weights, error] = [other, complete(other), otherError]
+  }
+
+  const plain = dequantizeGroups(quantizeGroups(values, groups), groups)
+  const columns = roundActivations(weights, k, 'token') // int8 with a scale per output, as kernels/columns.ts
+  let errors: LayerErrors
+  if (inputs) {
+    const exact = await outputs(inputs.heldOut, target)
+    const power = sumOfSquares(exact) || 1
+    const fast = await outputs(roundActivations(inputs.heldOut, k, activations), columns)
+    errors = {
+      nearest: sumOfSquares(await outputs(inputs.raw, difference(plain, values))) / power,
+      weights: error / power,
+      activations: squaredDistance(fast, exact) / power,
+    }
+  } else {
+    const power = sumOfSquares(target) || 1
+    errors = {
+      nearest: squaredDistance(plain, values) / power,
+      weights: error / power,
+      activations: squaredDistance(columns, target) / power,
+    }
+  }
+
+  const { codes } = quantizeGroups(rounded, { ...groups, scales })
+  const branch = found.branch ? { down: found.branch.down, up: found.branch.up } : {}
+  return { path, n, k, bits, group, codes, scales, ...branch, errors }
+}
+
+/** Every eighth row apart, where there are enough to spare some. */
+function splitRows(x: Float32Array, k: number): { fit: Float32Array; heldOut: Float32Array } {
+  const rows = x.length / k
+  if (!Number.isInteger(rows) || rows === 0) throw new Error(`${x.length} values are no rows of ${k}`)
+  if (rows < 64) return { fit: x, heldOut: x }
+  const apart = Math.floor(rows / 8)
+  const fit = new Float32Array((rows - apart) * k)
+  const heldOut = new Float32Array(apart * k)
+  for (let row = 0, fitted = 0, held = 0; row < rows; row++) {
+    const values = x.subarray(row * k, (row + 1) * k)
+    if (row % 8 === 7) heldOut.set(values, k * held++)
+    else fit.set(values, k * fitted++)
+  }
+  return { fit, heldOut }
+}
+
+/** `count` rows spread evenly over all of x. */
+function fewRows(x: Float32Array, k: number, count: number): Float32Array {
+  const rows = x.length / k
+  if (rows <= count) return x
+  const few = new Float32Array(count * k)
+  for (let i = 0; i < count; i++) {
+    const row = Math.floor((i * rows) / count)
+    few.set(x.subarray(row * k, (row + 1) * k), i * k)
+  }
+  return few
+}
+
+function expectFinite({ path, n, k, values }: LinearWeights): void {
+  if (values.length !== n * k) throw new Error(`${path}: ${values.length} values are not ${n} x ${k}`)
+  const at = values.findIndex((value) => !Number.isFinite(value))
+  if (at >= 0) throw new Error(`${path}: ${values[at]} at [${Math.floor(at / k)}, ${at % k}]`)
+}
+
+function sum(a: Float32Array, b: Float32Array): Float32Array {
+  const out = new Float32Array(a.length)
+  for (let i = 0; i < out.length; i++) out[i] = a[i] + b[i]
+  return out
+}
+
+function sumOfSquares(a: Float32Array): number {
+  let total = 0
+  for (let i = 0; i < a.length; i++) total += a[i] * a[i]
+  return total
 }

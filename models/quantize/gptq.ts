@@ -1,0 +1,170 @@
+import { groupCount } from '../../kernels/int4.ts'
+import type { Groups } from '../../kernels/int4.ts'
+import { halfToFloat } from '../graph/half.ts'
+import type { MatMul } from './algebra.ts'
+import { upperCholesky } from './algebra.ts'
+
+/**
+ * How rounding errors of earlier inputs are made good by later ones, for a range of inputs. With the Hessian of the
+ * output error H = xᵀx = (F + I) · D · (F + I)ᵀ, F strictly upper triangular, an input k is rounded after
+ * Σ error[j] · F[j, k] over the inputs j before it has been added. That is GPTQ (Frantar et al. 2022) without the inverse
+ * of H, as QuIP (Chee et al. 2023, theorem 6) shows.
+ */
+type FeedbackBlock = {
+  /** First input of the range. */
+  start: number
+  size: number
+  /** Position in the order of rounding -> input, counted from `start`: strong inputs first. */
+  order: Uint32Array
+  /** F in that order, [size, size]. */
+  factor: Float32Array
+}
+export type Feedback = FeedbackBlock[]
+
+/** Beyond this a Hessian is cut into blocks on its diagonal: its factor would cost more than the layer itself. */
+const mostInputs = 1280
+/** Share of the mean diagonal added to the diagonal, so that few samples do not pretend to know every direction. */
+const damping = 0.01
+
+/**
+ * The feedback of inputs x [rows, k]. Nine taps of a convolution see the same pixels: one Hessian over the channels,
+ * from all taps of x, serves each of them.
+ */
+export async function feedbackOf(x: Float32Array, k: number, taps: number, matMul: MatMul): Promise<Feedback> {
+  const channels = k / taps
+  const parts = Math.ceil(channels / mostInputs)
+  const feedback: Feedback = []
+  for (let part = 0; part < parts; part++) {
+    const from = Math.floor((part * channels) / parts)
+    const size = Math.floor(((part + 1) * channels) / parts) - from
+    const rows = x.length / channels // [rows · taps, channels] is the same array
+    const columns = size === channels ? x : columnsOf(x, rows, channels, from, size)
+    const gram = await matMul(columns, [rows, size], columns, [rows, size], { transposeA: true })
+    const block = await factorOf(gram, size, matMul)
+    for (let tap = 0; tap < taps; tap++) feedback.push({ start: tap * channels + from, size, ...block })
+  }
+  return feedback
+}
+
+function columnsOf(x: Float32Array, rows: number, width: number, from: number, size: number): Float32Array {
+  const out = new Float32Array(rows * size)
+  for (let row = 0; row < rows; row++) {
+    out.set(x.subarray(row * width + from, row * width + from + size), row * size)
+  }
+  return out
+}
+
+async function factorOf(
+  gram: Float32Array,
+  size: number,
+  matMul: MatMul,
+): Promise<{ order: Uint32Array; factor: Float32Array }> {
+  const diagonal = Float64Array.from({ length: size }, (_, i) => gram[i * size + i])
+  const order = Uint32Array.from(diagonal.keys()).sort((i, j) => diagonal[j] - diagonal[i] || i - j)
+  const mean = diagonal.reduce((sum, value) => sum + value, 0) / size || 1
+  const factor = new Float32Array(size * size)
+  for (let added = damping * mean; ; added *= 2) {
+    const ordered = new Float64Array(size * size)
+    for (let i = 0; i < size; i++) {
+      for (let j = 0, from = order[i] * size; j < size; j++) ordered[i * size + j] = gram[from + order[j]]
+      ordered[i * size + i] += added
+    }
+    const u = await upperCholesky(ordered, size, matMul)
+    if (!u) continue // float32 sums can leave a nearly singular Gram matrix slightly negative: more damping
+    const inverse = Float64Array.from({ length: size }, (_, i) => 1 / u[i * size + i])
+    for (let i = 0; i < size; i++)
+      for (let j = i + 1; j < size; j++) factor[i * size + j] = u[i * size + j] * inverse[j]
+    return { order, factor }
+  }
+}
+
+/** Inputs that are rounded one after the other before a product brings the next ones up to date. */
+const lazy = 32
+
+/**
+ * The values [n, k] that codes times `scales` can have, chosen input by input with feedback. Every block works on its
+ * part of the matrix turned round, [size, n], where an input is a contiguous row.
+ */
+export async function roundWithFeedback(
+  values: Float32Array,
+  groups: Groups,
+  scales: Uint16Array,
+  feedback: Feedback,
+  matMul: MatMul,
+): Promise<Float32Array> {
+  const { n, k, bits, group } = groups
+  const perRow = groupCount(k, group)
+  const low = bits === 4 ? -8 : -128
+  const high = -low - 1
+  const rounded = new Float32Array(n * k)
+  const scaleRow = new Float32Array(n)
+  for (const { start, size, order, factor } of feedback) {
+    const wanted = turned(values, n, k, start, order)
+    const errors = new Float32Array(size * n)
+    for (let first = 0; first < size; first += lazy) {
+      const end = Math.min(first + lazy, size)
+      if (first > 0) {
+        const panel = new Float32Array(first * (end - first))
+        for (let i = 0; i < first; i++) {
+          panel.set(factor.subarray(i * size + first, i * size + end), i * (end - first))
+        }
+        const before = errors.subarray(0, first * n)
+        const update = await matMul(panel, [first, end - first], before, [first, n], { transposeA: true })
+        errors.set(update, first * n) // what is to be added before rounding; replaced by the error afterwards
+      }
+      for (let at = first; at < end; at++) {
+        const goal = wanted.subarray(at * n, (at + 1) * n)
+        const shifted = errors.subarray(at * n, (at + 1) * n)
+        for (let before = first; before < at; before++) {
+          const share = factor[before * size + at]
+          const error = errors.subarray(before * n, (before + 1) * n)
+          for (let row = 0; row < n; row++) shifted[row] += share * error[row]
+        }
+        const g = Math.floor((start + order[at]) / group)
+        for (let row = 0; row < n; row++) scaleRow[row] = halfToFloat(scales[row * perRow + g])
+        for (let row = 0; row < n; row++) {
+          const scale = scaleRow[row]
+          const code = scale === 0 ? 0 : Math.max(low, Math.min(high, Math.round((goal[row] + shifted[row]) / scale)))
+          shifted[row] = goal[row] - code * scale
+        }
+      }
+    }
+    // rounded = wanted - errors, turned back
+    for (let i = 0; i < wanted.length; i++) wanted[i] -= errors[i]
+    turnBack(wanted, rounded, n, k, start, order)
+  }
+  return rounded
+}
+
+/** Side of the tiles in which a matrix is turned: both sides of a tile stay in the first cache. */
+const tile = 32
+
+/** Columns start + order[…] of values [n, k] as rows [size, n]. */
+function turned(values: Float32Array, n: number, k: number, start: number, order: Uint32Array): Float32Array {
+  const out = new Float32Array(order.length * n)
+  for (let row0 = 0; row0 < n; row0 += tile) {
+    const end = Math.min(row0 + tile, n)
+    for (let i = 0; i < order.length; i++) {
+      const column = start + order[i]
+      for (let row = row0; row < end; row++) out[i * n + row] = values[row * k + column]
+    }
+  }
+  return out
+}
+
+function turnBack(
+  rows: Float32Array,
+  values: Float32Array,
+  n: number,
+  k: number,
+  start: number,
+  order: Uint32Array,
+): void {
+  for (let row0 = 0; row0 < n; row0 += tile) {
+    const end = Math.min(row0 + tile, n)
+    for (let i = 0; i < order.length; i++) {
+      const column = start + order[i]
+      for (let row = row0; row < end; row++) values[row * k + column] = rows[i * n + row]
+    }
+  }
+}
