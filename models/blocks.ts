@@ -1,28 +1,30 @@
 import type { Value } from './graph/graph.ts'
 import { expectShape, knownDim } from './graph/graph.ts'
-import {
-  add,
-  concat,
-  cos,
-  gelu,
-  mul,
-  reshape,
-  reshapeTo,
-  shapeOf,
-  sin,
-  slice,
-  transpose,
-  unsqueeze,
-} from './graph/ops.ts'
+import { add, concat, cos, gelu, mul, sin, unsqueeze } from './graph/ops.ts'
 import type { Weights } from './graph/weights.ts'
-import { attention, conv2d, groupNorm, layerNorm, linear, silu, upsample, upsampleConv2d } from './layers.ts'
+import {
+  addPerChannel,
+  attention,
+  channelAxis,
+  conv2d,
+  groupNorm,
+  layerNorm,
+  linear,
+  linearHalves,
+  pixelsToRows,
+  rowsToPixels,
+  silu,
+  upsample,
+  upsampleConv2d,
+} from './layers.ts'
 
-// Blocks that several networks share. Names are those of the checkpoints; shapes as in diffusers.
+// Blocks that several networks share. Names are those of the checkpoints. Pictures are [n, c, h, w] as in diffusers, or
+// [n, h, w, c] where the graph is `channelsLast`.
 
 export type NormOptions = { groups: number; epsilon: number }
 
 /**
- * ResnetBlock2D: x [n, in, h, w] -> [n, out, h, w]. `temb` [n, t] is silu(time embedding), made once by the network;
+ * ResnetBlock2D: a picture of `out` channels from one of any number. `temb` [n, t] is silu(time embedding), made once by the network;
  * autoencoders have none.
  */
 export function resnetBlock(
@@ -34,28 +36,12 @@ export function resnetBlock(
 ): Value {
   let h = conv2d(w.at('conv1'), silu(groupNorm(w.at('norm1'), x, groups, epsilon)), { out, kernel: 3 })
   if (temb) {
-    const shift = linear(w.at('time_emb_proj'), temb, out) // [n, out]
-    h = add(h, reshape(shift, [0, out, 1, 1]))
+    h = addPerChannel(h, linear(w.at('time_emb_proj'), temb, out))
   }
   h = conv2d(w.at('conv2'), silu(groupNorm(w.at('norm2'), h, groups, epsilon)), { out, kernel: 3 })
-  const skip = x.shape[1] === out ? x : conv2d(w.at('conv_shortcut'), x, { out, kernel: 1 })
+  const skip =
+    knownDim(w.path, x, channelAxis(x.graph)) === out ? x : conv2d(w.at('conv_shortcut'), x, { out, kernel: 1 })
   return endOfBlock(add(skip, h))
-}
-
-/** [n, c, h, w] -> one row per pixel [n·h·w, c], row-major in h and w. */
-export function pixelsToRows(x: Value): Value {
-  const c = knownDim('pixelsToRows', x, 1)
-  return reshape(transpose(reshape(x, [0, c, -1]), [0, 2, 1]), [-1, c])
-}
-
-/** The way back: rows [n·h·w, c] -> [n, c, h, w] with the sizes of `like`. */
-export function rowsToPixels(rows: Value, like: Value): Value {
-  const c = knownDim('rowsToPixels', rows, 1)
-  const [n, , h, w] = like.shape
-  const { graph } = rows
-  const tokens = reshapeTo(rows, concat([shapeOf(like, 0, 1), graph.constant('i64', [2], [-1, c])], 0), [n, null, c])
-  const sizes = concat([shapeOf(like, 0, 1), graph.constant('i64', [1], [c]), shapeOf(like, 2, 4)], 0)
-  return reshapeTo(transpose(tokens, [0, 2, 1]), sizes, [n, c, h, w])
 }
 
 /** Multi-head attention with its four projections; `context` rows are the keys and values, `x` itself when equal. */
@@ -66,7 +52,8 @@ export function attentionBlock(
   { heads, sample, qkvBias }: { heads: number; sample: Value; qkvBias: boolean },
 ): Value {
   const c = knownDim(w.path, x, 1)
-  const project = (name: string, rows: Value) => linear(w.at(name), rows, c, { bias: qkvBias })
+  // `x` comes from a norm; text does not, and its first token is far larger than the others.
+  const project = (name: string, rows: Value) => linear(w.at(name), rows, c, { bias: qkvBias, isNormed: rows === x })
   const mixed = attention(project('to_q', x), project('to_k', context), project('to_v', context), heads, sample)
   return linear(w.at('to_out', 0), mixed, c)
 }
@@ -74,9 +61,7 @@ export function attentionBlock(
 /** FeedForward with GEGLU (Shazeer 2020): c -> 2 · 4c, value · gelu(gate), 4c -> c. */
 function feedForward(w: Weights, x: Value): Value {
   const c = knownDim(w.path, x, 1)
-  const both = linear(w.at('net', 0, 'proj'), x, 8 * c)
-  const value = slice(both, 1, 0, 4 * c)
-  const gate = slice(both, 1, 4 * c, 8 * c)
+  const [value, gate] = linearHalves(w.at('net', 0, 'proj'), x, 8 * c, ['value', 'gate'])
   return linear(w.at('net', 2), mul(value, gelu(gate)), c)
 }
 
@@ -90,7 +75,7 @@ function transformerBlock(w: Weights, x: Value, context: Value, heads: number, s
 }
 
 /**
- * Transformer2DModel: x [n, c, h, w] and context rows [n·t, d] -> [n, c, h, w]. A 1 × 1 convolution is the same matrix
+ * Transformer2DModel: a picture of c channels and context rows [n·t, d] -> the same shape. A 1 × 1 convolution is the same matrix
  * on every pixel, so both kinds of projection run on rows.
  */
 export function transformer2d(
@@ -104,10 +89,10 @@ export function transformer2d(
     linearProjection,
   }: { heads: number; depth: number; groups: number; linearProjection: boolean },
 ): Value {
-  const c = knownDim(w.path, x, 1)
+  const c = knownDim(w.path, x, channelAxis(x.graph))
   const isConv = !linearProjection
   let rows = pixelsToRows(groupNorm(w.at('norm'), x, groups, 1e-6)) // Transformer2DModel has its own epsilon
-  rows = linear(w.at('proj_in'), rows, c, { isConv })
+  rows = linear(w.at('proj_in'), rows, c, { isConv, isNormed: true })
   for (let i = 0; i < depth; i++) rows = transformerBlock(w.at('transformer_blocks', i), rows, context, heads, x)
   rows = linear(w.at('proj_out'), rows, c, { isConv })
   return endOfBlock(add(rowsToPixels(rows, x), x))
@@ -122,13 +107,14 @@ function endOfBlock(x: Value): Value {
 /** Downsample2D: halves h and w, an odd size rounded up; the autoencoder pads right and below only. */
 export function downsample(w: Weights, x: Value, padding: 'even' | 'right-below'): Value {
   const pads = padding === 'even' ? ([1, 1, 1, 1] as const) : ([0, 0, 1, 1] as const)
-  return conv2d(w.at('conv'), x, { out: knownDim(w.path, x, 1), kernel: 3, stride: 2, pads })
+  return conv2d(w.at('conv'), x, { out: knownDim(w.path, x, channelAxis(x.graph)), kernel: 3, stride: 2, pads })
 }
 
 /** Upsample2D: nearest neighbour to twice the size, or to the size of `like`, then a convolution. */
 export function upsampleBlock(w: Weights, x: Value, like?: Value): Value {
-  if (!like) return upsampleConv2d(w.at('conv'), x, knownDim(w.path, x, 1))
-  return conv2d(w.at('conv'), upsample(x, like), { out: knownDim(w.path, x, 1), kernel: 3 })
+  const out = knownDim(w.path, x, channelAxis(x.graph))
+  if (!like && !x.graph.channelsLast) return upsampleConv2d(w.at('conv'), x, out)
+  return conv2d(w.at('conv'), upsample(x, like), { out, kernel: 3 })
 }
 
 /**

@@ -33,7 +33,15 @@ export type Part<P extends PartName = PartName> = {
  * float32). `fusedAttention` (on for `cpu`, off for `webgpu`) never holds all attention scores; the WebGPU provider of
  * ONNX Runtime 1.30 gets it wrong from 32 tokens on where subgroups are small, so switch it on only after comparing.
  */
-export type BuildOptions = { dialect: Dialect; fp16Compute?: boolean; fusedAttention?: boolean }
+export type BuildOptions = {
+  dialect: Dialect
+  fp16Compute?: boolean
+  fusedAttention?: boolean
+  /** The UNet's pictures as [n, h, w, c]: on by itself where its weights are quantised. */
+  channelsLast?: boolean
+  /** Adapters enter the UNet as inputs (`GraphOptions.slots`). */
+  slots?: boolean
+}
 
 export type BuiltNetwork = { name: NetworkName; onnx: Uint8Array }
 
@@ -50,11 +58,20 @@ export function networksOf(part: PartName): NetworkName[] {
  * `<name>.onnx` in the folder the tensors' files are relative to. Takes milliseconds and no weight is read.
  */
 export function buildNetworks(parts: readonly Part[], options: BuildOptions): BuiltNetwork[] {
-  const { dialect, fp16Compute, fusedAttention } = options
+  const { dialect, fp16Compute, fusedAttention, slots } = options
   const graphOptions = { dialect, computeType: fp16Compute ? 'f16' : 'f32', fusedAttention } as const
   return parts
-    .flatMap((part) => graphsOf(part, graphOptions))
+    .flatMap((part) => {
+      const channelsLast = options.channelsLast ?? isQuantized(part.tensors)
+      return graphsOf(part, part.part === 'unet' ? { ...graphOptions, channelsLast, slots } : graphOptions)
+    })
     .map((graph) => ({ name: graph.name as NetworkName, onnx: toOnnx(graph) }))
+}
+
+/** Whether any matrix is kept as codes or columns of bytes: see kernels/README.md. */
+export function isQuantized(tensors: TensorTable): boolean {
+  for (const name of tensors.keys()) if (/\.weight\.(q4|q8|columns)$/.test(name)) return true
+  return false
 }
 
 /**

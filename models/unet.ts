@@ -5,7 +5,7 @@ import type { GraphOptions, Value } from './graph/graph.ts'
 import { Graph, knownDim } from './graph/graph.ts'
 import { add, cast, concat, reshape } from './graph/ops.ts'
 import type { Weights } from './graph/weights.ts'
-import { conv2d, groupNorm, silu } from './layers.ts'
+import { channelAxis, concatChannels, conv2d, groupNorm, pictureFromNchw, pictureToNchw, silu } from './layers.ts'
 
 /** A UNet2DConditionModel of SD 1.x, 2.x or SDXL, by the fields of diffusers' config.json. Lists run from the outer level in. */
 export type UnetConfig = {
@@ -171,7 +171,8 @@ export function buildUnet(
   const transform = (at: Weights, x: Value, level: number, depth = transformerLayers[level]) =>
     transformer2d(at, x, context, { heads: heads[level], depth, groups, linearProjection: config.useLinearProjection })
 
-  let x = conv2d(w.at('conv_in'), cast(sample, graph.computeType), { out: blockOutChannels[0], kernel: 3 })
+  const noisy = pictureFromNchw(cast(sample, graph.computeType))
+  let x = conv2d(w.at('conv_in'), noisy, { out: blockOutChannels[0], kernel: 3 })
   const skips = [x]
   for (let level = 0; level < levels; level++) {
     const block = w.at('down_blocks', level)
@@ -200,16 +201,15 @@ export function buildUnet(
     for (let index = shallow ? cut! : 0; index <= layersPerBlock; index++) {
       if (index === cut && shallow) x = deepInput(graph, config, cut)
       else if (index === cut) deep = x
-      x = layer(block, index, level, concat([x, skips.pop()!], 1))
+      x = layer(block, index, level, concatChannels([x, skips.pop()!]))
     }
     if (level > 0) x = upsampleBlock(block.at('upsamplers', 0), x, skips.at(-1))
   }
 
   x = silu(groupNorm(w.at('conv_norm_out'), x, groups, epsilon))
-  const out = conv2d(w.at('conv_out'), x, { out: config.outChannels, kernel: 3 })
+  const out = pictureToNchw(conv2d(w.at('conv_out'), x, { out: config.outChannels, kernel: 3 }))
   graph.output('out_sample', cast(out, 'f32'), ['n', config.outChannels, 'h', 'w'])
-  if (deep)
-    graph.output('deep', cast(deep, 'f32'), deepShape(graph, knownDim('deep', deep, graph.channelsLast ? 3 : 1)))
+  if (deep) graph.output('deep', cast(deep, 'f32'), deepShape(graph, knownDim('deep', deep, channelAxis(graph))))
   return graph
 }
 

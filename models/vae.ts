@@ -1,11 +1,11 @@
-import { attentionBlock, downsample, pixelsToRows, resnetBlock, rowsToPixels, upsampleBlock } from './blocks.ts'
+import { attentionBlock, downsample, resnetBlock, upsampleBlock } from './blocks.ts'
 import type { ConfigJson } from './config-json.ts'
 import { readConfig } from './config-json.ts'
 import type { GraphOptions, Value } from './graph/graph.ts'
 import { Graph, knownDim } from './graph/graph.ts'
 import { add, cast, clip, slice } from './graph/ops.ts'
 import type { Weights } from './graph/weights.ts'
-import { conv2d, groupNorm, silu } from './layers.ts'
+import { conv2d, groupNorm, pixelsToRows, rowsToPixels, silu } from './layers.ts'
 
 /** An AutoencoderKL, by the fields of diffusers' config.json. Lists run from the image inwards. */
 export type VaeConfig = {

@@ -125,10 +125,16 @@ export class Graph {
   }
 
   /**
-   * The tensor `name` at `w`, as `dims` (the same elements under another shape; `shape` when left out). Throws when
-   * the stored shape differs from `shape` in more than trailing ones.
+   * The tensor `name` at `w`, as `dims` (the same elements under another shape; `shape` when left out), or of these only
+   * the part `rows` along the first axis. Throws when the stored shape differs from `shape` in more than trailing ones.
    */
-  weight(w: Weights, name: string, shape: readonly number[], dims: readonly number[] = shape): Value {
+  weight(
+    w: Weights,
+    name: string,
+    shape: readonly number[],
+    dims: readonly number[] = shape,
+    rows: readonly [number, number] = [0, dims[0]],
+  ): Value {
     const path = w.nameOf(name)
     this.onWeight?.(path, shape)
     const stored = this.onWeight ? nowhere : w.tensor(name)
@@ -138,9 +144,12 @@ export class Graph {
     }
     const type = weightTypes[stored.dtype]
     if (!type) throw new Error(`${path}: weights are F32, F16, I8 or U8 here, not ${stored.dtype}`)
-    const value = this.value(this.unique(path), type, dims)
-    const { file, offset, length } = stored
-    this.initializers.push({ name: value.name, type, dims, file, offset, length })
+    const [start, end] = rows
+    const part = [end - start, ...dims.slice(1)]
+    const value = this.value(this.unique(path), type, part)
+    const perRow = stored.length / dims[0]
+    const place = { offset: stored.offset + start * perRow, length: (end - start) * perRow }
+    this.initializers.push({ name: value.name, type, dims: part, file: stored.file, ...place })
     return value
   }
 

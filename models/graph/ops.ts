@@ -35,6 +35,7 @@ export const sigmoid = (x: Value): Value => unary('Sigmoid', x)
 export const tanh = (x: Value): Value => unary('Tanh', x)
 export const relu = (x: Value): Value => unary('Relu', x)
 export const sin = (x: Value): Value => unary('Sin', x)
+export const sqrt = (x: Value): Value => unary('Sqrt', x)
 export const cos = (x: Value): Value => unary('Cos', x)
 
 /** Exact GELU, x · Φ(x) by the error function. */
@@ -177,14 +178,11 @@ export function shapeOf(x: Value, start = 0, end = x.shape.length): Value {
   return x.graph.node('Shape', [x], { type: 'i64', shape: [end - start] }, { attributes: { start, end } })
 }
 
-/** x[:, :, :ends[0], :ends[1]] with `ends` an i64 vector over the last two axes. */
-export function cropTo(x: Value, ends: Value, dims: readonly [Dim, Dim]): Value {
+/** The first `ends` (an i64 vector of two) elements of the axes `axis` and `axis` + 1, whose sizes become `dims`. */
+export function cropTo(x: Value, ends: Value, dims: readonly [Dim, Dim], axis: number): Value {
   const vector = (numbers: number[]) => x.graph.constant('i64', [2], numbers)
-  const shape = [...x.shape.slice(0, -2), ...dims]
-  return x.graph.node('Slice', [x, vector([0, 0]), ends, vector([-2, -1].map((axis) => axis + x.shape.length))], {
-    type: x.type,
-    shape,
-  })
+  const shape = [...x.shape.slice(0, axis), ...dims, ...x.shape.slice(axis + 2)]
+  return x.graph.node('Slice', [x, vector([0, 0]), ends, vector([axis, axis + 1])], { type: x.type, shape })
 }
 
 /** Elements start … end − 1 of one axis. */
@@ -241,6 +239,12 @@ export function reduceMaxLast(x: Value): Value {
   const axes = x.graph.constant('i64', [1], [-1])
   const shape = x.shape.slice(0, -1)
   return x.graph.node('ReduceMax', [x, axes], { type: x.type, shape }, { attributes: { keepdims: 0 } })
+}
+
+/** The sum along the last axis, which becomes 1: [..., d] -> [..., 1]. */
+export function reduceSumLast(x: Value): Value {
+  const axes = x.graph.constant('i64', [1], [-1])
+  return x.graph.node('ReduceSum', [x, axes], { type: x.type, shape: [...x.shape.slice(0, -1), 1] })
 }
 
 /** `x` repeated to sizes that only the run knows: `to` is an i64 vector, `shape` what is known of it now. */

@@ -1,10 +1,12 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Tensor } from 'onnxruntime-node'
 import { InferenceSession } from 'onnxruntime-node'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { softwareVulkan } from '../../scripts/software-vulkan.ts'
-import { differences, readCases, writeModel } from '../golden/networks-cases.ts'
+import type { Run } from '../golden/networks-cases.ts'
+import { differences, readCases, runsOf, writeModel } from '../golden/networks-cases.ts'
 
 // The WebGPU dialect on the WebGPU provider over SwiftShader, against diffusers and transformers. Set-up that runs as
 // root on Linux installs the driver, so there its absence fails these tests; elsewhere they are skipped and say why.
@@ -45,19 +47,22 @@ it.runIf(mustRun)('finds a software Vulkan driver', () => {
 })
 
 describe.skipIf(!vulkan.variables && !mustRun)('on WebGPU', () => {
-  it.each(readCases())(
-    '$name gives the outputs of the reference',
-    async (item) => {
-      for (const [network, path] of writeModel(folder, item, 'fp32', { dialect: 'webgpu' })) {
-        const prefix = `profile-${item.name}-${network}-`
+  const cases = readCases().map((item) => ({ item, name: item.name, channelsLast: false }))
+  const quantised = cases.filter(({ item }) => item.part === 'unet').map((entry) => ({ ...entry, channelsLast: true }))
+  it.each([...cases, ...quantised])(
+    '$name gives the outputs of the reference, channels last: $channelsLast',
+    async ({ item, channelsLast }) => {
+      const deep = new Map<Run, Tensor>()
+      for (const [network, path] of writeModel(folder, item, 'fp32', { dialect: 'webgpu', channelsLast })) {
+        const prefix = `profile-${item.name}-${channelsLast}-${network}-`
         const session = await InferenceSession.create(path, {
           executionProviders: ['webgpu'],
           enableProfiling: true,
           profileFilePrefix: join(folder, prefix),
           logSeverityLevel: 3,
         })
-        for (const run of item.runs.filter((candidate) => candidate.network === network)) {
-          for (const { output, shape, expectedShape, relative } of await differences(session, run)) {
+        for (const run of runsOf(item, network)) {
+          for (const { output, shape, expectedShape, relative } of await differences(session, run, deep)) {
             expect(shape, `${network}: shape of ${output}`).toEqual(expectedShape)
             expect(relative, `${network}: ${output}`).toBeLessThanOrEqual(1e-3)
           }

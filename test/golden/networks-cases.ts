@@ -148,17 +148,39 @@ export function scaleOf(values: Float32Array): number {
 
 export type Difference = { output: string; shape: readonly number[]; expectedShape: number[]; relative: number }
 
-/** Runs one case and gives, per output, the largest difference in units of the output's size (NaN never is the smaller). */
-export async function differences(session: InferenceSession, run: Run): Promise<Difference[]> {
-  const results = await session.run(feedsOf(run))
+/**
+ * The runs to make of a network. The outer layers of a UNet have no reference of their own: given `deep` of a run of the
+ * whole network, they must give what that gives.
+ */
+export function runsOf(item: Case, network: NetworkName): Run[] {
+  return item.runs.filter((run) => run.network === (network === 'unet_shallow' ? 'unet' : network))
+}
+
+/**
+ * Runs one case and gives, per output, the largest difference in units of the output's size (NaN never is the smaller).
+ * `deep` carries that output of a UNet from its run to that of its outer layers.
+ */
+export async function differences(
+  session: InferenceSession,
+  run: Run,
+  deep: Map<Run, Tensor>,
+): Promise<Difference[]> {
+  const given: Record<string, Tensor> = session.inputNames.includes('deep') ? { deep: deep.get(run)! } : {}
+  const results = await session.run({ ...feedsOf(run), ...given })
+  if (session.outputNames.includes('deep')) deep.set(run, results.deep as Tensor)
   return Object.entries(run.outputs).map(([output, packed]) => {
     const expected = expectedOf(packed)
     const actual = results[output].data as Float32Array
-    let largest = actual.length === expected.length ? 0 : Infinity
-    for (let i = 0; i < expected.length; i++) {
-      const difference = Math.abs(actual[i] - expected[i])
-      if (!(difference <= largest)) largest = Number.isNaN(difference) ? Infinity : difference
-    }
-    return { output, shape: results[output].dims, expectedShape: packed.shape, relative: largest / scaleOf(expected) }
+    const relative = largestDifference(actual, expected) / scaleOf(expected)
+    return { output, shape: results[output].dims, expectedShape: packed.shape, relative }
   })
+}
+
+function largestDifference(actual: Float32Array, expected: Float32Array): number {
+  let largest = actual.length === expected.length ? 0 : Infinity
+  for (let i = 0; i < expected.length; i++) {
+    const difference = Math.abs(actual[i] - expected[i])
+    if (!(difference <= largest)) largest = Number.isNaN(difference) ? Infinity : difference
+  }
+  return largest
 }
