@@ -10,6 +10,10 @@ type JournalEntry =
   | { file: string; tensors: number }
   /** A tensor of a weight file whose values are too large for 16 bits. */
   | { file: string; widened: string }
+  /** Any other piece of work that is done, and what has to be remembered of it. */
+  | Finished
+
+type Finished = { step: string; value: unknown }
 
 /**
  * The folder `.<name>.partial` beside the target (hidden, so that nobody takes it for a model) in which a model is put together. A run that is killed leaves it behind and the next
@@ -19,7 +23,9 @@ export type WorkFolder = {
   path: string
   /** Tensors of `file` that an earlier run finished, and the names it had to widen. */
   done(file: string): { tensors: number; widened: Set<string> }
-  record(entry: { file: string; tensors: number } | { file: string; widened: string }): Promise<void>
+  /** What `record` has been told of steps, by an earlier run, too. */
+  finished(step: string): unknown
+  record(entry: { file: string; tensors: number } | { file: string; widened: string } | Finished): Promise<void>
   /** Moves the folder to its place; an older model there gives way. */
   finish(): Promise<void>
   discard(): Promise<void>
@@ -56,6 +62,7 @@ export async function openWorkFolder(target: string, key: string): Promise<WorkF
       }
       return { tensors, widened }
     },
+    finished: (step) => (entries.find((entry) => 'step' in entry && entry.step === step) as Finished | undefined)?.value,
     record,
     async finish() {
       await rm(join(path, journalName), { force: true })
