@@ -18,6 +18,8 @@ type FeedbackBlock = {
   order: Uint32Array
   /** F in that order, [size, size]. */
   factor: Float32Array
+  /** Square roots of D, [size]. */
+  roots: Float32Array
 }
 export type Feedback = FeedbackBlock[]
 
@@ -58,7 +60,7 @@ async function factorOf(
   gram: Float32Array,
   size: number,
   matMul: MatMul,
-): Promise<{ order: Uint32Array; factor: Float32Array }> {
+): Promise<Omit<FeedbackBlock, 'start' | 'size'>> {
   const diagonal = Float64Array.from({ length: size }, (_, i) => gram[i * size + i])
   const order = Uint32Array.from(diagonal.keys()).sort((i, j) => diagonal[j] - diagonal[i] || i - j)
   const mean = diagonal.reduce((sum, value) => sum + value, 0) / size || 1
@@ -74,7 +76,7 @@ async function factorOf(
     const inverse = Float64Array.from({ length: size }, (_, i) => 1 / u[i * size + i])
     for (let i = 0; i < size; i++)
       for (let j = i + 1; j < size; j++) factor[i * size + j] = u[i * size + j] * inverse[j]
-    return { order, factor }
+    return { order, factor, roots: Float32Array.from(inverse, (value) => 1 / value) }
   }
 }
 
@@ -167,4 +169,49 @@ function turnBack(
       for (let row = row0; row < end; row++) values[row * k + column] = rows[i * n + row]
     }
   }
+}
+
+/** (F + I) · √D of one block: the square root R of its Hessian, in the order of rounding. */
+function rootOf({ size, factor, roots }: FeedbackBlock): Float32Array {
+  const root = factor.slice()
+  for (let i = 0; i < size; i++) {
+    root[i * size + i] = 1
+    for (let j = i; j < size; j++) root[i * size + j] *= roots[j]
+  }
+  return root
+}
+
+/** values [n, k] · R, blocks in their order of rounding: what is small there does little to the layer's output. */
+export async function toOutputSpace(
+  values: Float32Array,
+  n: number,
+  k: number,
+  feedback: Feedback,
+  matMul: MatMul,
+): Promise<Float32Array> {
+  const out = new Float32Array(values.length)
+  for (const block of feedback) {
+    const { start, size, order } = block
+    const columns = turned(values, n, k, start, order)
+    const product = await matMul(columns, [size, n], rootOf(block), [size, size], { transposeA: true })
+    for (let row = 0; row < n; row++) out.set(product.subarray(row * size, (row + 1) * size), row * k + start)
+  }
+  return out
+}
+
+/** The way back for a few rows [count, k]: rows · R⁻¹. */
+export function fromOutputSpace(rows: Float32Array, count: number, k: number, feedback: Feedback): Float32Array {
+  const out = new Float32Array(rows.length)
+  for (const { start, size, order, factor, roots } of feedback) {
+    const solved = new Float64Array(size)
+    for (let row = 0; row < count; row++) {
+      for (let j = 0; j < size; j++) solved[j] = rows[row * k + start + j] / roots[j]
+      for (let i = 0; i < size; i++) {
+        const value = solved[i]
+        for (let j = i + 1, at = i * size + j; j < size; j++, at++) solved[j] -= value * factor[at]
+      }
+      for (let j = 0; j < size; j++) out[row * k + start + order[j]] = solved[j]
+    }
+  }
+  return out
 }

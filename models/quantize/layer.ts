@@ -1,7 +1,7 @@
 import { dequantizeGroups, quantizeGroups } from '../../kernels/int4.ts'
 import { roundActivations } from './activations.ts'
 import type { MatMul } from './algebra.ts'
-import { difference, findBranch, squaredDistance } from './branch.ts'
+import { difference, findBranch, refitBranch, squaredDistance } from './branch.ts'
 import type { Feedback } from './gptq.ts'
 import { feedbackOf, roundWithFeedback } from './gptq.ts'
 import { fittingScales, roundToScales } from './scales.ts'
@@ -72,7 +72,7 @@ export type QuantizedGroup = {
 }
 
 /** Times the branch is decomposed anew; the error seldom falls after the third. */
-const mostRounds = 4
+const mostRounds = +(process.env.ROUNDS ?? 4)
 /** Rows of the input that decide on smoothing and on the branch; the Hessian has all but the held-out ones. */
 const searchRows = 256
 
@@ -145,17 +145,23 @@ async function quantizeLayer(
   })
 
   // What the branch leaves goes into codes: the nearest ones, or those with feedback where they come out better.
-  const product = found.branch?.product
-  const rest = product ? difference(target, product) : target
+  let { branch } = found
+  const rest = branch ? difference(target, branch.product) : target
   const scales = fittingScales(rest, groups, { search: true })
-  const complete = (rounded: Float32Array) => (product ? sum(rounded, product) : rounded)
   let rounded = roundToScales(rest, groups, scales)
-  let weights = complete(rounded)
+  let weights = branch ? sum(rounded, branch.product) : rounded
   let error = await distance(weights, inputs?.heldOut)
   if (inputs?.feedback) {
-    const other = await roundWithFeedback(rest, groups, scales, inputs.feedback, matMul)
-    const otherError = await distance(complete(other), inputs.heldOut)
-    if (otherError < error) [rounded, weights, error] = [other, complete(other), otherError]
+    const { feedback, heldOut } = inputs
+    const other = await roundWithFeedback(rest, groups, scales, feedback, matMul)
+    const refitted = branch && (await refitBranch(target, other, { rank, groups, matMul, feedback }))
+    for (const candidate of branch && refitted ? [branch, refitted] : [undefined]) {
+      const candidateWeights = candidate ? sum(other, candidate.product) : other
+      const candidateError = await distance(candidateWeights, heldOut)
+      if (candidateError < error) {
+        ;[rounded, branch, weights, error] = [other, candidate, candidateWeights, candidateError]
+      }
+    }
   }
 
   const plain = dequantizeGroups(quantizeGroups(values, groups), groups)
@@ -180,8 +186,8 @@ async function quantizeLayer(
   }
 
   const { codes } = quantizeGroups(rounded, { ...groups, scales })
-  const branch = found.branch ? { down: found.branch.down, up: found.branch.up } : {}
-  return { path, n, k, bits, group, codes, scales, ...branch, errors }
+  const factors = branch ? { down: branch.down, up: branch.up } : {}
+  return { path, n, k, bits, group, codes, scales, ...factors, errors }
 }
 
 /** Every eighth row apart, where there are enough to spare some. */
