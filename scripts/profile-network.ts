@@ -1,6 +1,6 @@
 // Where the time of one network goes, over random weights of full size:
-//   npx tsx scripts/profile-network.ts sd15-unet [--storage fp16] [--height 64] [--batch 1] [--profile]
-// Prints time to load, memory and CPU seconds per evaluation; with --profile also the time by operator. Sizes are those
+//   npx tsx scripts/profile-network.ts sd15-unet [--storage fp16|int4|int8] [--height 64] [--batch 1] [--profile]
+// int4 is a quantised UNet as its file lies (the low-memory mode), int8 the fast file made of it. Prints time to load, memory and CPU seconds per evaluation; with --profile also the time by operator. Sizes are those
 // of the latents. The weights (3.4 GB for sd15-unet) stay in --folder for the next time.
 import {
   closeSync,
@@ -22,10 +22,17 @@ import type { Part } from '../models/build.ts'
 import { buildNetworks, requiredTensors } from '../models/build.ts'
 import { floatToHalf } from '../models/graph/half.ts'
 import { clipL, openClipBigG, openClipH } from '../models/clip.ts'
+import { readSafetensors } from '../models/checkpoint/safetensors.ts'
+import { Graph } from '../models/graph/graph.ts'
+import { toOnnx } from '../models/graph/onnx.ts'
+import { matMul as product } from '../models/graph/ops.ts'
 import type { StoredTensor } from '../models/graph/weights.ts'
+import type { MatMul } from '../models/quantize/algebra.ts'
+import { expandWeights, isExpandedFrom } from '../models/quantize/expand.ts'
 import { taesd } from '../models/tiny-vae.ts'
 import { sd15Unet, sd2Unet, sdxlUnet } from '../models/unet.ts'
 import { sdVae } from '../models/vae.ts'
+import { writeRandomQuantized } from './random-quantized.ts'
 
 type Bare = Part extends infer P ? (P extends { tensors: unknown } ? Omit<P, 'tensors'> : never) : never
 
@@ -167,8 +174,37 @@ function printProfile(path: string): void {
   }
 }
 
+/** A UNet in the 4-bit format, or the fast file made of it, written once. */
+async function writeQuantized(part: Bare, folder: string, storage: string): Promise<Map<string, StoredTensor>> {
+  if (part.part !== 'unet') throw new Error('only UNets are quantised')
+  const { config } = part
+  const source = `${positionals[0]}.int4.safetensors`
+  if (!existsSync(join(folder, source))) await writeRandomQuantized(join(folder, source), config)
+  const file = storage === 'int4' ? source : `${positionals[0]}.int8.safetensors`
+  if (storage === 'int8' && !(await isExpandedFrom(join(folder, file), join(folder, source)))) {
+    const before = [performance.now(), cpuSeconds()]
+    await expandWeights(join(folder, source), join(folder, file), { config, matMul })
+    const [seconds, cpu] = [(performance.now() - before[0]) / 1e3, cpuSeconds() - before[1]]
+    console.log(`fast file: ${seconds.toFixed(1)} s, ${cpu.toFixed(1)} CPU-s; ${memory()}`)
+  }
+  const { tensors } = await readSafetensors(join(folder, file))
+  return new Map([...tensors].map(([name, tensor]) => [name, { ...tensor, file }]))
+}
+
+/** Products of the runtime; a session takes about a millisecond to make. */
+const matMul: MatMul = async (a, [m, k], b, [, n]) => {
+  const graph = new Graph('product', { dialect: 'cpu' })
+  graph.output('y', product(graph.input('a', 'f32', [m, k]), graph.input('b', 'f32', [k, n])))
+  const session = await InferenceSession.create(toOnnx(graph), { intraOpNumThreads: 1 })
+  const { y } = await session.run({ a: new Tensor('float32', a, [m, k]), b: new Tensor('float32', b, [k, n]) })
+  await session.release()
+  return y.data as Float32Array
+}
+
 mkdirSync(options.folder, { recursive: true })
-const tensors = writeWeights(chosen.part, options.folder, options.storage)
+const tensors = options.storage.startsWith('int')
+  ? await writeQuantized(chosen.part, options.folder, options.storage)
+  : writeWeights(chosen.part, options.folder, options.storage)
 const built = buildNetworks([{ ...chosen.part, tensors } as Part], { dialect: 'cpu' }).find(
   ({ name }) => name === chosen.network,
 )!
