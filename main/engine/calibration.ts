@@ -1,6 +1,7 @@
 import type { Part } from '../../models/build.ts'
 import { buildClip } from '../../models/clip.ts'
 import type { Graph } from '../../models/graph/graph.ts'
+import { cutsBetweenBlocks } from '../../models/graph/segment.ts'
 import { Weights } from '../../models/graph/weights.ts'
 import type { ModelManifest, NetworkName } from '../../models/manifest.ts'
 import { readClipMerges } from '../../models/tokenizer/load.ts'
@@ -23,7 +24,10 @@ import { checkRequest, fillDefaults } from './request.ts'
 /** Drawn and photographed, near and far, day and night, figures and none; with the words people put after a minus. */
 const prompts = [
   { prompt: 'a fox wearing a red scarf in a snowy forest at night, storybook style', negativePrompt: '' },
-  { prompt: 'portrait photo of an old fisherman, wrinkles, soft window light, 85mm', negativePrompt: 'blurry, cartoon' },
+  {
+    prompt: 'portrait photo of an old fisherman, wrinkles, soft window light, 85mm',
+    negativePrompt: 'blurry, cartoon',
+  },
   { prompt: 'a wide green valley with a river and mountains at sunrise, oil painting', negativePrompt: '' },
   { prompt: 'a girl reading a blue book in a cozy room, ink and watercolor', negativePrompt: 'low quality, bad hands' },
   { prompt: 'a busy street in the rain at night, neon signs, reflections, photograph', negativePrompt: '' },
@@ -127,7 +131,10 @@ type Request = {
  * Networks for several pictures that are drawn in step: a run waits until all of them want one, so that each piece of a
  * large network is loaded once for all. `leave` says that one picture will want no more.
  */
-function networksInStep({ manifest, parts, folder, maxPieceBytes, threads, signal }: CalibrationOptions, count: number) {
+function networksInStep(
+  { manifest, parts, folder, maxPieceBytes, threads, signal }: CalibrationOptions,
+  count: number,
+) {
   let present = count
   let waiting: Request[] = []
   const open = new Map<NetworkName, Pieces>()
@@ -137,7 +144,8 @@ function networksInStep({ manifest, parts, folder, maxPieceBytes, threads, signa
     if (known) return known
     for (const other of open.values()) await other.release()
     open.clear()
-    const pieces = openPieces(graphOf(parts, name), { folder, maxBytes: maxPieceBytes, threads, signal })
+    const graph = graphOf(parts, name)
+    const pieces = openPieces(graph, { folder, cuts: cutsBetweenBlocks(graph, maxPieceBytes), threads, signal })
     open.set(name, pieces)
     return pieces
   }

@@ -2,7 +2,7 @@ import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Graph } from '../../models/graph/graph.ts'
 import { toOnnx } from '../../models/graph/onnx.ts'
-import { cutsBetweenBlocks, segmentsOf } from '../../models/graph/segment.ts'
+import { segmentsOf } from '../../models/graph/segment.ts'
 import type { FloatTensor, IdTensor } from '../pipeline/tensor.ts'
 import { openSession, type Session } from './networks.ts'
 
@@ -14,8 +14,8 @@ export type Inputs = Record<string, FloatTensor | IdTensor>
 export type PieceOptions = {
   /** Folder of the weight files that the graph names; graphs of pieces and what flows between them lie there for a while. */
   folder: string
-  /** Most bytes of stored weights in one piece. */
-  maxBytes: number
+  /** Numbers of nodes to cut before: see `segmentsOf`. */
+  cuts: readonly number[]
   threads: number
   /** Names of inner values that `onRow` wants to see. */
   exposed?: readonly string[]
@@ -37,10 +37,9 @@ export type Pieces = {
   release(): Promise<void>
 }
 
-/** Cuts a graph where blocks end. One that is in one piece stays loaded between runs. */
+/** Cuts a graph into pieces. One that is in one piece stays loaded between runs. */
 export function openPieces(graph: Graph, options: PieceOptions): Pieces {
-  const { folder, maxBytes, threads, exposed = [], signal } = options
-  const cuts = cutsBetweenBlocks(graph, maxBytes)
+  const { folder, cuts, threads, exposed = [], signal } = options
   const pieces = segmentsOf(graph, cuts, exposed)
   const lastReader = new Map<string, number>()
   pieces.forEach((piece, i) => piece.inputs.forEach(({ name }) => lastReader.set(name, i)))
