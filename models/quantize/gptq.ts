@@ -25,12 +25,15 @@ export type Feedback = FeedbackBlock[]
 
 /** Beyond this a Hessian is cut into blocks on its diagonal: its factor would cost more than the layer itself. */
 const mostInputs = 1280
-/** Share of the mean diagonal added to the diagonal, so that few samples do not pretend to know every direction. */
+/**
+ * Share of each diagonal element added to it, so that few samples do not pretend to know every direction. Usual is a share
+ * of their mean, which is as good on measured inputs, but would make the factor depend on smoothing (see `scaledFeedback`).
+ */
 const damping = 0.01
 
 /**
  * The feedback of inputs x [rows, k]. Nine taps of a convolution see the same pixels: one Hessian over the channels,
- * from all taps of x, serves each of them.
+ * the mean of all taps of x, serves each of them.
  */
 export async function feedbackOf(x: Float32Array, k: number, taps: number, matMul: MatMul): Promise<Feedback> {
   const channels = k / taps
@@ -42,10 +45,29 @@ export async function feedbackOf(x: Float32Array, k: number, taps: number, matMu
     const rows = x.length / channels // [rows · taps, channels] is the same array
     const columns = size === channels ? x : columnsOf(x, rows, channels, from, size)
     const gram = await matMul(columns, [rows, size], columns, [rows, size], { transposeA: true })
-    const block = await factorOf(gram, size, matMul)
+    const block = await factorOf(gram, size, rows, matMul)
     for (let tap = 0; tap < taps; tap++) feedback.push({ start: tap * channels + from, size, ...block })
   }
   return feedback
+}
+
+/** The feedback of the same inputs divided by `lambda` [k]: F'[i, j] = F[i, j] · λ[j] / λ[i], √D' = √D / λ. */
+export function scaledFeedback(feedback: Feedback, lambda: Float32Array): Feedback {
+  return feedback.map(({ start, size, order, factor, roots }) => {
+    const scales = Float32Array.from(order, (input) => lambda[start + input])
+    const scaled = new Float32Array(factor.length)
+    for (let i = 0; i < size; i++) {
+      for (let j = i + 1; j < size; j++) scaled[i * size + j] = (factor[i * size + j] * scales[j]) / scales[i]
+    }
+    return { start, size, order, factor: scaled, roots: roots.map((root, i) => root / scales[i]) }
+  })
+}
+
+/** D by input [k]: what a squared rounding error of that input does to the squared error of an output, per row. */
+export function costsOf(feedback: Feedback, k: number): Float32Array {
+  const costs = new Float32Array(k)
+  for (const { start, order, roots } of feedback) roots.forEach((root, i) => (costs[start + order[i]] = root * root))
+  return costs
 }
 
 function columnsOf(x: Float32Array, rows: number, width: number, from: number, size: number): Float32Array {
@@ -56,27 +78,34 @@ function columnsOf(x: Float32Array, rows: number, width: number, from: number, s
   return out
 }
 
+/** `gram` is xᵀx over `rows` rows. Factored as a matrix of correlations, which has no badly scaled rows. */
 async function factorOf(
   gram: Float32Array,
   size: number,
+  rows: number,
   matMul: MatMul,
 ): Promise<Omit<FeedbackBlock, 'start' | 'size'>> {
-  const diagonal = Float64Array.from({ length: size }, (_, i) => gram[i * size + i])
-  const order = Uint32Array.from(diagonal.keys()).sort((i, j) => diagonal[j] - diagonal[i] || i - j)
-  const mean = diagonal.reduce((sum, value) => sum + value, 0) / size || 1
-  const factor = new Float32Array(size * size)
-  for (let added = damping * mean; ; added *= 2) {
-    const ordered = new Float64Array(size * size)
+  const powers = Float64Array.from({ length: size }, (_, i) => gram[i * size + i] / rows)
+  const order = Uint32Array.from(powers.keys()).sort((i, j) => powers[j] - powers[i] || i - j)
+  const mean = powers.reduce((sum, power) => sum + power, 0) / size || 1
+  // An input that was hardly ever used may be used tomorrow: no deviation counts for less than a hundredth of the usual.
+  const deviations = Float64Array.from(order, (i) => Math.sqrt(Math.max(powers[i], 1e-4 * mean)))
+  for (let added = damping; ; added *= 2) {
+    const correlations = new Float64Array(size * size)
     for (let i = 0; i < size; i++) {
-      for (let j = 0, from = order[i] * size; j < size; j++) ordered[i * size + j] = gram[from + order[j]]
-      ordered[i * size + i] += added
+      const row = order[i] * size
+      const scale = 1 / (rows * deviations[i])
+      for (let j = 0; j < size; j++) correlations[i * size + j] = (gram[row + order[j]] * scale) / deviations[j]
+      correlations[i * size + i] = 1 + added
     }
-    const u = await upperCholesky(ordered, size, matMul)
-    if (!u) continue // float32 sums can leave a nearly singular Gram matrix slightly negative: more damping
-    const inverse = Float64Array.from({ length: size }, (_, i) => 1 / u[i * size + i])
-    for (let i = 0; i < size; i++)
-      for (let j = i + 1; j < size; j++) factor[i * size + j] = u[i * size + j] * inverse[j]
-    return { order, factor, roots: Float32Array.from(inverse, (value) => 1 / value) }
+    const u = await upperCholesky(correlations, size, matMul)
+    if (!u) continue // float32 sums can leave a nearly singular matrix slightly negative: more damping
+    const roots = Float64Array.from(deviations, (deviation, i) => deviation * u[i * size + i])
+    const factor = new Float32Array(size * size)
+    for (let i = 0; i < size; i++) {
+      for (let j = i + 1; j < size; j++) factor[i * size + j] = (deviations[i] * u[i * size + j]) / roots[j]
+    }
+    return { order, factor, roots: Float32Array.from(roots) }
   }
 }
 

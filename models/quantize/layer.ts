@@ -3,7 +3,7 @@ import { roundActivations } from './activations.ts'
 import type { MatMul } from './algebra.ts'
 import { difference, findBranch, refitBranch, squaredDistance } from './branch.ts'
 import type { Feedback } from './gptq.ts'
-import { feedbackOf, roundWithFeedback } from './gptq.ts'
+import { costsOf, feedbackOf, roundWithFeedback, scaledFeedback } from './gptq.ts'
 import { fittingScales, roundToScales } from './scales.ts'
 import { columnSpans, divideColumns, findSmoothing, multiplyColumns } from './smooth.ts'
 
@@ -92,22 +92,25 @@ export async function quantizeGroup(
   const { bits, group, rank, taps = 1, activations = 'token', matMul } = options
   const rows = samples && splitRows(samples, k)
 
+  const feedback = rows && options.gptq ? await feedbackOf(rows.fit, k, taps, matMul) : undefined
   const inputScale =
     rows && options.smooth
-      ? await findSmoothing(layers, fewRows(rows.fit, k, searchRows), columnSpans([{ k, values: rows.fit }]), {
-          bits,
-          group,
-          rank,
-          activations,
-          matMul,
-        })
+      ? await findSmoothing(
+          layers,
+          {
+            x: fewRows(rows.fit, k, searchRows),
+            spans: columnSpans([{ k, values: rows.fit }]),
+            costs: feedback ? costsOf(feedback, k) : meanSquares(rows.fit, k),
+          },
+          { bits, group, rank, activations, matMul },
+        )
       : undefined
   const smoothed = (x: Float32Array) => (inputScale ? divideColumns(x, inputScale) : x)
   const inputs: Inputs | undefined = rows && {
     search: smoothed(fewRows(rows.fit, k, searchRows)),
     heldOut: smoothed(rows.heldOut),
     raw: rows.heldOut,
-    feedback: options.gptq ? await feedbackOf(smoothed(rows.fit), k, taps, matMul) : undefined,
+    feedback: feedback && inputScale ? scaledFeedback(feedback, inputScale) : feedback,
   }
   const quantized: QuantizedLinear[] = []
   for (const layer of layers) quantized.push(await quantizeLayer(layer, inputScale, inputs, options))
@@ -228,6 +231,13 @@ function sum(a: Float32Array, b: Float32Array): Float32Array {
   const out = new Float32Array(a.length)
   for (let i = 0; i < out.length; i++) out[i] = a[i] + b[i]
   return out
+}
+
+/** Mean square of each column of x [rows, k]. */
+function meanSquares(x: Float32Array, k: number): Float32Array {
+  const squares = new Float64Array(k)
+  for (let start = 0; start < x.length; start += k) for (let i = 0; i < k; i++) squares[i] += x[start + i] ** 2
+  return Float32Array.from(squares, (square) => square / (x.length / k))
 }
 
 function sumOfSquares(a: Float32Array): number {

@@ -1,6 +1,10 @@
 import { roundActivations } from './activations.ts'
 import type { MatMul } from './algebra.ts'
-import { findBranch, squaredDistance } from './branch.ts'
+import { difference, squaredDistance } from './branch.ts'
+import { groupCount } from '../../kernels/int4.ts'
+import { halfToFloat } from '../graph/half.ts'
+import { fittingScales } from './scales.ts'
+import { truncatedSvd } from './svd.ts'
 
 /** Weights [n, k] of layers that read the same input. */
 export type SmoothedLayer = { n: number; k: number; values: Float32Array }
@@ -11,6 +15,16 @@ export type SmoothingOptions = {
   rank: number
   activations: 'tensor' | 'token'
   matMul: MatMul
+}
+
+/** What is known of the input, before smoothing. */
+export type SmoothingInput = {
+  /** Some rows [rows, k]. */
+  x: Float32Array
+  /** Largest magnitudes [k]. */
+  spans: Float32Array
+  /** What a squared rounding error of a weight does to the squared error of an output, per row, [k]; see `costsOf`. */
+  costs: Float32Array
 }
 
 /** λ = span of the input^α / span of the weights^β, channel by channel. (0, 0) is no smoothing. */
@@ -28,13 +42,13 @@ const mostOutputs = 512
 
 /**
  * The smoothing vector λ [k] with which the outputs of all `layers` together come out best when weights, branch and
- * activations are rounded as in the fast mode, or undefined when nothing beats no smoothing. x [rows, k] are inputs;
- * `spans` [k] their largest magnitudes, perhaps over more rows. SVDQuant's search over (0, 0), (α, 1−α) and (α, 0).
+ * activations are rounded as in the fast mode, or undefined when nothing beats no smoothing. SVDQuant's search over
+ * (0, 0), (α, 1−α) and (α, 0). The error of the activations is measured; that of the codes is their steps' variance times
+ * its cost in the output, because a code chosen with feedback errs by the same step and yet costs a tenth.
  */
 export async function findSmoothing(
   layers: readonly SmoothedLayer[],
-  x: Float32Array,
-  spans: Float32Array,
+  { x, spans, costs }: SmoothingInput,
   options: SmoothingOptions,
 ): Promise<Float32Array | undefined> {
   const { k } = layers[0]
@@ -49,32 +63,42 @@ export async function findSmoothing(
   let least = Infinity
   for (const candidate of candidates) {
     const lambda = lambdaOf(candidate, spans, weightSpans)
-    const smoothed = roundActivations(divideColumns(x, lambda), k, options.activations)
+    const inputs = roundActivations(divideColumns(x, lambda), k, options.activations)
+    const lambdaCosts = costs.map((cost, i) => cost / lambda[i] ** 2)
     let error = 0
-    for (const sample of samples) error += await errorWith(sample, lambda, smoothed, options)
+    for (const { n, values, outputs } of samples) {
+      const layer = { n, k, values: multiplyColumns(values, lambda) }
+      const columns = { n, k, values: roundActivations(layer.values, k, 'token') } // int8, as kernels/columns.ts
+      error += squaredDistance(await times(options.matMul, inputs, columns), outputs) / (x.length / k)
+      error += await costOfCodes(layer, lambdaCosts, options)
+    }
     if (error < least) [best, least] = [candidate.alpha === 0 ? undefined : lambda, error]
   }
   return best
 }
 
-/** Squared error of the outputs with everything rounded. `x` [rows, k] is smoothed and rounded already. */
-async function errorWith(
-  { n, k, values, outputs }: SmoothedLayer & { outputs: Float32Array },
-  lambda: Float32Array,
-  x: Float32Array,
+/** Expected squared error of all outputs, per row, that the codes of what a branch leaves will make. */
+async function costOfCodes(
+  { n, k, values }: SmoothedLayer,
+  costs: Float32Array,
   { bits, group, rank, matMul }: SmoothingOptions,
 ): Promise<number> {
-  const target = multiplyColumns(values, lambda)
-  const { weights } = await findBranch(target, {
-    rank: Math.min(rank, n),
-    groups: { n, k, bits, group },
-    matMul,
-    rounds: 1,
-    powerIterations: 1,
-    errorOf: async () => 0,
-  })
-  const columns = roundActivations(weights, k, 'token') // int8 with a scale per output, as kernels/columns.ts
-  return squaredDistance(await times(matMul, x, { n, k, values: columns }), outputs)
+  let rest = values
+  if (rank > 0) {
+    const found = await truncatedSvd(values, n, k, { rank, matMul, powerIterations: 1 })
+    rest = difference(values, await matMul(found.up, [n, found.rank], found.down, [found.rank, k]))
+  }
+  const scales = fittingScales(rest, { n, k, bits, group })
+  const perRow = groupCount(k, group)
+  let cost = 0
+  for (let g = 0; g < perRow; g++) {
+    let steps = 0
+    for (let row = 0; row < n; row++) steps += halfToFloat(scales[row * perRow + g]) ** 2
+    let inGroup = 0
+    for (let i = g * group; i < Math.min((g + 1) * group, k); i++) inGroup += costs[i]
+    cost += (steps / 12) * inGroup
+  }
+  return cost
 }
 
 /** x · wᵀ */
