@@ -1,6 +1,6 @@
 import * as z from 'zod'
 import { errorCodes } from '../models/errors.ts'
-import { limits, samplerNames, scheduleNames } from './limits.ts'
+import { limits, modeNames, samplerNames, scheduleNames } from './limits.ts'
 
 const size = z
   .int()
@@ -93,11 +93,23 @@ export const ModelRecord = z.object({
 })
 export type ModelRecord = z.infer<typeof ModelRecord>
 
+/**
+ * How 4-bit models run here: on the graphics card, in one of the processor's modes, or not (`plain`: only models of
+ * other storage). `usable` are the modes that give the right picture on this processor, `reason` what a test found.
+ */
+export const FourBitReport = z.object({
+  verdict: z.enum(['graphics', ...modeNames, 'plain']),
+  usable: z.array(z.enum(modeNames)),
+  reason: z.string(),
+})
+export type FourBitReport = z.infer<typeof FourBitReport>
+
 /** What the engine runs on, and why. */
 export const DeviceReport = z.object({
   provider: z.enum(['cpu', 'webgpu', 'dml', 'coreml', 'cuda']),
   name: z.string(),
   reason: z.string(),
+  fourBit: FourBitReport.optional(),
 })
 export type DeviceReport = z.infer<typeof DeviceReport>
 

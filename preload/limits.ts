@@ -34,3 +34,7 @@ export const scheduleNames = [
   'ddim_uniform',
 ] as const
 export type ScheduleName = (typeof scheduleNames)[number]
+
+/** How a 4-bit model runs on the processor: over bytes expanded from it, or over its packed weights as they lie. */
+export const modeNames = ['fast', 'low-memory'] as const
+export type ModeName = (typeof modeNames)[number]

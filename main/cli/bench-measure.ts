@@ -72,8 +72,7 @@ async function picture(folder: string, side: number, threads: number | undefined
     networks.manifest,
   )
   return async () => {
-    const device = { provider, name: provider, reason: 'bench' }
-    for await (const event of runJob({ id: 'bench', modelFolder: folder, request }, networks, device)) void event
+    for await (const event of runJob({ id: 'bench', modelFolder: folder, request }, networks)) void event
   }
 }
 

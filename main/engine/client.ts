@@ -18,6 +18,7 @@ export interface EngineChild extends Transport<EngineCommand, EngineEvent> {
 
 export type EngineSettings = {
   device?: Extract<EngineCommand, { type: 'start' }>['device']
+  mode?: Extract<EngineCommand, { type: 'start' }>['mode']
   memoryBudgetBytes?: number
   threads?: number
   /** How long a cancelled job may take to reach the end of its step before the engine is killed instead. */
@@ -113,10 +114,11 @@ export class EngineClient {
     this.#device = { report, resolve, reject }
     child.onMessage((event) => this.#receive(child, event))
     child.onExit((reason) => this.#gone(child, reason))
-    const { device = 'auto', memoryBudgetBytes, threads } = this.#settings
+    const { device = 'auto', mode, memoryBudgetBytes, threads } = this.#settings
     child.post({
       type: 'start',
       device: device === 'auto' && this.#isCardSuspect ? 'cpu' : device,
+      mode,
       memoryBudgetBytes,
       threads,
     })

@@ -1,13 +1,10 @@
-import { fork } from 'node:child_process'
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { cpus, release } from 'node:os'
-import { dirname, join } from 'node:path'
 import { VignetteError } from '../../models/errors.ts'
-import { vignetteHome } from '../../models/home.ts'
-import type { DeviceReport } from '../../preload/contract.ts'
+import type { DeviceReport, FourBitReport } from '../../preload/contract.ts'
 import { bundledProviders, runtimeVersion, type Provider } from './networks.ts'
-import { probeArgument, type ProbeResult } from './probe.ts'
+import { probeArgument, probeVersion, type ExtraResult, type ProbeResult } from './probe.ts'
 import type { DeviceChoice } from './protocol.ts'
+import { recall, remember, runTestChild } from './test-child.ts'
 
 /** A graphics driver that hangs must not hang the start; compiling a dozen small shaders takes a second or two. */
 const limitMs = { auto: 10_000, gpu: 60_000 }
@@ -43,13 +40,14 @@ export async function chooseDevice(choice: DeviceChoice, probeEntry: string, lim
   const failures: string[] = []
   for (const provider of candidates[process.platform] ?? []) {
     if (!bundledProviders().includes(provider)) continue
-    const result = await probe(provider, probeEntry, choice, limit ?? limitMs[choice])
+    const { result, extras } = await probe(provider, probeEntry, choice, limit ?? limitMs[choice])
     const name = providerNames[provider]
     if (!result.isUsable) failures.push(`${name}: ${result.reason}`)
     else {
       const times = `${result.gpuMs.toFixed(1)} ms against ${result.cpuMs.toFixed(1)} ms on the processor`
-      if (choice === 'gpu') return { provider, name, reason: `It was chosen; a test took ${times}.` }
-      if (result.gpuMs < result.cpuMs) return { provider, name, reason: `A test took ${times}.` }
+      const about = { provider, name, fourBit: fourBitOnCard(extras) }
+      if (choice === 'gpu') return { ...about, reason: `It was chosen; a test took ${times}.` }
+      if (result.gpuMs < result.cpuMs) return { ...about, reason: `A test took ${times}.` }
       failures.push(`${name}: slower than the processor, ${times}`)
     }
   }
@@ -65,68 +63,40 @@ export function processor(reason: string): DeviceReport {
   return { provider: 'cpu', name: cpus()[0]?.model.trim() || providerNames.cpu, reason }
 }
 
+/** Whether the card draws with 4-bit models, and what else was found about it. */
+function fourBitOnCard(extras: readonly ExtraResult[]): FourBitReport {
+  const found = (name: ExtraResult['extra']) => extras.find(({ extra }) => extra === name)
+  const [packed, halves] = [found('packed'), found('halves')]
+  const words = (what: string, result: ExtraResult | undefined) =>
+    result?.isRight ? `${what} are right` : `${what}: ${result?.reason ?? 'not tested to the end'}`
+  const reason = `${words('packed weights', packed)}; ${words('half floats', halves)}`
+  return { verdict: packed?.isRight ? 'graphics' : 'plain', usable: [], reason }
+}
+
+type Found = { result: ProbeResult; extras: ExtraResult[] }
+
 /** The remembered result of a probe, or a new one. */
-async function probe(provider: Provider, entry: string, choice: DeviceChoice, limit: number): Promise<ProbeResult> {
-  const file = join(vignetteHome(), 'device.json')
-  // What decides the outcome as far as we can see it: our runtime, the system, and where the Vulkan driver comes from.
+async function probe(provider: Provider, entry: string, choice: DeviceChoice, limit: number): Promise<Found> {
+  // What decides the outcome as far as we can see it: our test, the runtime, the system, and where the Vulkan driver
+  // comes from.
   const drivers = [process.env.VK_DRIVER_FILES, process.env.VK_ICD_FILENAMES].join('|')
-  const key = [runtimeVersion, provider, process.platform, process.arch, release(), drivers].join(' ')
-  const known = readCache(file)
-  const hit = known[key]
-  if (hit && Date.now() - hit.at < lifetimeMs(hit, choice) && hit.at <= Date.now()) return hit.result
-  const { result, isFinal } = await runInChild(provider, entry, limit)
-  writeCache(file, { ...known, [key]: { at: Date.now(), isFinal, result } })
-  return result
-}
-
-type CacheEntry = { at: number; isFinal: boolean; result: ProbeResult }
-type Cache = Record<string, CacheEntry>
-
-function readCache(file: string): Cache {
-  try {
-    return JSON.parse(readFileSync(file, 'utf8')) as Cache
-  } catch {
-    return {}
+  const key = [probeVersion, runtimeVersion, provider, process.platform, process.arch, release(), drivers].join(' ')
+  const hit = recall<CacheEntry>(cacheFile, key)
+  if (hit && Date.now() - hit.at < lifetimeMs(hit, choice) && hit.at <= Date.now()) return hit
+  const isLast = (message: unknown) =>
+    (message as ProbeResult).isUsable === false || (message as ExtraResult).extra === 'halves'
+  const { messages, failure } = await runTestChild(entry, [probeArgument, provider], limit, isLast)
+  const [first, ...extras] = messages as [ProbeResult?, ...ExtraResult[]]
+  const reason = failure?.isFinal === false ? failure.reason : 'its driver ended the test program'
+  const entryNow = {
+    at: Date.now(),
+    isFinal: failure?.isFinal ?? true,
+    result: first ?? { isUsable: false as const, reason },
+    extras,
   }
+  remember(cacheFile, key, entryNow)
+  return entryNow
 }
 
-/** A cache that cannot be written costs half a second at the next start, nothing more. */
-function writeCache(file: string, cache: Cache): void {
-  try {
-    mkdirSync(dirname(file), { recursive: true })
-    const temporary = `${file}.${process.pid}.tmp`
-    writeFileSync(temporary, JSON.stringify(cache, null, 1))
-    renameSync(temporary, file)
-  } catch {
-    // As said.
-  }
-}
-
-function runInChild(
-  provider: Provider,
-  entry: string,
-  limit: number,
-): Promise<{ result: ProbeResult; isFinal: boolean }> {
-  return new Promise((resolve) => {
-    // Inside Electron the executable is Electron: this makes it behave as Node.
-    const env = process.versions.electron ? { ...process.env, ELECTRON_RUN_AS_NODE: '1' } : process.env
-    const child = fork(entry, [probeArgument, provider], { env, serialization: 'advanced', stdio: 'ignore' })
-    const unusable = (reason: string) => ({ result: { isUsable: false as const, reason }, isFinal: true })
-    let answer: { result: ProbeResult; isFinal: boolean } = unusable('its driver ended the test program')
-    const timer = setTimeout(() => {
-      answer = { ...unusable(`no answer within ${limit / 1000} s`), isFinal: false }
-      child.kill('SIGKILL')
-    }, limit)
-    child.on('message', (message) => {
-      answer = { result: message as ProbeResult, isFinal: true }
-      // Some drivers crash or hang while they are shut down, after the work is done: it gets no chance to.
-      child.kill('SIGKILL')
-    })
-    child.on('error', (error) => (answer = { ...unusable(error.message), isFinal: false }))
-    // 'close' comes after 'exit' and 'error', when no message can arrive any more.
-    child.on('close', () => {
-      clearTimeout(timer)
-      resolve(answer)
-    })
-  })
-}
+const cacheFile = 'device.json'
+type CacheEntry = Found & { at: number; isFinal: boolean }

@@ -3,6 +3,7 @@ import { constants, setPriority } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import type { EngineCommand, EngineEvent, Transport } from './protocol.ts'
 import { probeArgument, runProbe } from './probe.ts'
+import { runSelfTest, selfTestArgument } from './self-test.ts'
 import { serve } from './serve.ts'
 
 // The engine as a process of its own: Electron's utility process, or a Node child process with the same code.
@@ -43,6 +44,8 @@ function stepBack(): void {
 const probed = process.argv.indexOf(probeArgument)
 if (probed >= 0) {
   void runProbe(process.argv[probed + 1])
+} else if (process.argv.includes(selfTestArgument)) {
+  void runSelfTest()
 } else {
   stepBack()
   serve(transport(), fileURLToPath(import.meta.url), () => process.exit())

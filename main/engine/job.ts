@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto'
 import { version } from '../../package.json'
-import type { DeviceReport } from '../../preload/contract.ts'
 import { limits } from '../../preload/limits.ts'
 import { readClipMerges } from '../../models/tokenizer/load.ts'
 import { completeRequest, recipeChunks, type Recipe } from '../export/metadata.ts'
@@ -31,7 +30,6 @@ function clipTokenizer(): Promise<Tokenizer> {
 export async function* runJob(
   job: EngineJob,
   networks: OpenNetworks,
-  device: DeviceReport,
   firstIndex = 0,
 ): AsyncGenerator<EngineEvent> {
   const { id: jobId, request } = job
@@ -91,7 +89,7 @@ export async function* runJob(
           break
         case 'image': {
           yield { type: 'phase', jobId, index, phase: 'saving' }
-          const recipe = describe({ ...job, request: { ...request, seed } }, event.image, networks, device)
+          const recipe = describe({ ...job, request: { ...request, seed } }, event.image, networks)
           if (init) recipe.pictures = { init: init.reference, ...(mask ? { mask: mask.reference } : {}) }
           const png = encodePng(event.image, recipeChunks(recipe))
           await networks.trim()
@@ -105,11 +103,11 @@ export async function* runJob(
   }
 }
 
-function describe({ request }: EngineJob, image: RgbImage, { manifest }: OpenNetworks, device: DeviceReport): Recipe {
+function describe({ request }: EngineJob, image: RgbImage, { manifest, provider, mode }: OpenNetworks): Recipe {
   return {
     version: 1,
     app: `Vignette ${version}`,
-    engine: { runtime: runtimeVersion, provider: device.provider },
+    engine: { runtime: runtimeVersion, provider, ...(mode ? { mode } : {}) },
     model: { id: manifest.id, name: manifest.name, family: manifest.family, sha256: manifest.source.sha256 },
     request: completeRequest(request) as Recipe['request'],
     pixelSha256: createHash('sha256').update(image.data).digest('hex'),

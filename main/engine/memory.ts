@@ -13,7 +13,7 @@ export function defaultBudgetBytes(): number {
 }
 
 /** Working memory of SD's VAE decoder per pixel: 1.05 GB at 512 × 512. */
-const decodeBytesPerPixel = 4000
+export const decodeBytesPerPixel = 4000
 
 /**
  * Pictures with more pixels than this are decoded in tiles. Follows from the memory of the machine and not from what is
@@ -27,6 +27,11 @@ export function tileAbovePixels(totalBytes = totalMemoryBytes()): number {
 export function freeMemoryBytes(): number {
   const limit = totalMemoryBytes()
   return Math.max(0, Math.min(freemem(), limit - process.memoryUsage.rss()))
+}
+
+/** The same where the number means something: macOS counts memory that it would give back at once as taken. */
+export function spareMemoryBytes(): number | undefined {
+  return process.platform === 'darwin' ? undefined : freeMemoryBytes()
 }
 
 /** "3.4 GB", "120 MB": powers of ten, as file managers show them. */

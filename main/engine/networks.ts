@@ -6,9 +6,11 @@ import { graphFile } from '../../models/checkpoint/graphs.ts'
 import { VignetteError } from '../../models/errors.ts'
 import type { ModelManifest, NetworkName } from '../../models/manifest.ts'
 import type { DeviceReport } from '../../preload/contract.ts'
+import type { ModeName } from '../../preload/limits.ts'
 import type { FloatTensor, IdTensor } from '../pipeline/tensor.ts'
+import { createTextCache } from '../pipeline/text-cache.ts'
 import type { Networks } from '../pipeline/types.ts'
-import { defaultBudgetBytes, freeMemoryBytes, gigabytes } from './memory.ts'
+import { decodeBytesPerPixel, defaultBudgetBytes, freeMemoryBytes, gigabytes, spareMemoryBytes } from './memory.ts'
 import { readManifest } from './model-folder.ts'
 import { preparedStore } from './prepared.ts'
 import { loadedWeightBytes } from './weight-bytes.ts'
@@ -110,6 +112,8 @@ export function physicalCores(): number {
 
 export type NetworksOptions = {
   provider?: Provider
+  /** How a 4-bit unet runs on the CPU; `fast` needs its fast form (fast-form.ts). `low-memory` when left out. */
+  mode?: ModeName
   /** Most that loaded weights may take together; three quarters of the memory when left out. */
   budgetBytes?: number
   threads?: number
@@ -119,6 +123,9 @@ export type NetworksOptions = {
 
 /** What `openNetworks` adds to the pipeline's view. */
 export interface OpenNetworks extends Networks {
+  readonly provider: Provider
+  /** Of a 4-bit model on the CPU. */
+  readonly mode?: ModeName
   /** Loaded networks, least recently used first. */
   loaded(): NetworkName[]
   /** Loads these ahead of their first run, as far as they fit together. */
@@ -138,10 +145,13 @@ export function openNetworks(folder: string, options: NetworksOptions = {}): Ope
     prepareFromBytes = 1e8,
   } = options
   const manifest = readManifest(folder)
+  const mode = manifest.storage === 'int4' && provider === 'cpu' ? (options.mode ?? 'low-memory') : undefined
   // A Map keeps insertion order; a network that runs is put back at the end, so the first is the one unused longest.
   const sessions = new Map<NetworkName, { session: Session; bytes: number; workBytes: number }>()
 
-  const graphPath = (name: NetworkName) => join(folder, graphFile(name, provider === 'cpu' ? 'cpu' : 'webgpu'))
+  /** Where a network's graph and weights lie: those of a unet in fast mode in a folder of their own. */
+  const home = (name: NetworkName) => (mode === 'fast' && name.startsWith('unet') ? join(folder, fastFolder) : folder)
+  const graphPath = (name: NetworkName) => join(home(name), graphFile(name, provider === 'cpu' ? 'cpu' : 'webgpu'))
 
   async function unload(name: NetworkName) {
     const entry = sessions.get(name)
@@ -182,7 +192,7 @@ export function openNetworks(folder: string, options: NetworksOptions = {}): Ope
     bytes: number,
     settings: SessionSettings,
   ): Promise<Session> {
-    const store = preparedStore(folder, name, file, runtimeVersion, bytes)
+    const store = preparedStore(home(name), name, file, runtimeVersion, bytes)
     const present = store.find()
     if (present !== undefined) {
       try {
@@ -205,8 +215,30 @@ export function openNetworks(folder: string, options: NetworksOptions = {}): Ope
     return made === undefined ? openSession(file, settings) : openSession(made, { ...settings, isPrepared: true })
   }
 
+  /**
+   * A decoder needs much memory for a moment. Where that is not there, other networks make room, which costs loading them
+   * again but changes no pixel; where that is not enough it fails before it is killed.
+   */
+  async function makeRoom(name: NetworkName, latents: FloatTensor) {
+    const [n, , h, w] = latents.shape
+    const need = n * h * w * manifest.latents.spatialFactor ** 2 * decodeBytesPerPixel
+    // What it took at its last run it still holds.
+    const spare = () => (spareMemoryBytes() ?? Infinity) + (sessions.get(name)?.workBytes ?? 0)
+    for (const other of [...sessions.keys()]) if (other !== name && spare() < need) await unload(other)
+    if (spare() > 0.7 * need) return
+    throw new VignetteError(
+      'out-of-memory',
+      `Running ${describe[name]} of ${manifest.name} needs about ${gigabytes(need)}; ${gigabytes(spare())} are free.`,
+      { hint: 'Choose a smaller size, or close other programs.' },
+    )
+  }
+
   return {
     manifest,
+    provider,
+    ...(mode ? { mode } : {}),
+    singleRows: mode === 'fast',
+    texts: createTextCache(),
     has: (name) => manifest.networks.includes(name),
     loaded: () => [...sessions.keys()],
     async preload(names) {
@@ -217,6 +249,7 @@ export function openNetworks(folder: string, options: NetworksOptions = {}): Ope
       }
     },
     async run(name, inputs, outputs) {
+      if (name.endsWith('vae_decoder')) await makeRoom(name, inputs.latent_sample as FloatTensor)
       const session = await load(name)
       const before = process.memoryUsage.rss()
       const results = await explainMemory(`Running ${describe[name]} of ${manifest.name}`, 0, () =>
@@ -244,6 +277,9 @@ export function openNetworks(folder: string, options: NetworksOptions = {}): Ope
     },
   }
 }
+
+/** Folder inside a model's with the unet in its fast form; see `expandWeights`. */
+export const fastFolder = 'fast'
 
 /** A decoder that was used at 512 × 512 keeps 1 GB; loading it again in prepared form takes a tenth of a second. */
 const keptWorkBytes = 2e8

@@ -1,5 +1,6 @@
 import type { ErrorReport } from '../../models/errors.ts'
 import type { DeviceReport, GenerateRequest } from '../../preload/contract.ts'
+import type { ModeName } from '../../preload/limits.ts'
 
 /** Which execution provider to use; `auto` takes the GPU when it proves itself, else the CPU. */
 export type DeviceChoice = 'auto' | 'cpu' | 'gpu'
@@ -14,7 +15,8 @@ export type EngineJob = {
 }
 
 export type EngineCommand =
-  | { type: 'start'; device: DeviceChoice; memoryBudgetBytes?: number; threads?: number }
+  /** `mode`: how 4-bit models run on the processor; left out, the engine chooses for each. */
+  | { type: 'start'; device: DeviceChoice; mode?: ModeName; memoryBudgetBytes?: number; threads?: number }
   | { type: 'run'; job: EngineJob }
   /** Takes effect at the end of the running step. */
   | { type: 'cancel'; jobId: string }

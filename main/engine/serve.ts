@@ -2,8 +2,10 @@ import { reportError } from '../../models/errors.ts'
 import type { DeviceReport } from '../../preload/contract.ts'
 import { chooseDevice, processor } from './device.ts'
 import { runJob } from './job.ts'
-import { openNetworks, type OpenNetworks } from './networks.ts'
+import type { OpenNetworks } from './networks.ts'
+import { openModel } from './open-model.ts'
 import type { EngineCommand, EngineEvent, EngineJob, Transport } from './protocol.ts'
+import { fourBitReport } from './self-test.ts'
 
 type StartCommand = Extract<EngineCommand, { type: 'start' }>
 /** What was started with, and what it led to. `device` rejects when the one asked for cannot be used. */
@@ -16,7 +18,7 @@ type Started = { command: StartCommand; device: Promise<DeviceReport> }
 export function serve(transport: Transport<EngineEvent, EngineCommand>, entry: string, onStop: () => void): void {
   let started: Started | undefined
   let open: { folder: string; networks: OpenNetworks } | undefined
-  let running: { id: string; isCancelled: boolean } | undefined
+  let running: { id: string; cancelling: AbortController } | undefined
 
   transport.onMessage((command) => {
     switch (command.type) {
@@ -27,7 +29,7 @@ export function serve(transport: Transport<EngineEvent, EngineCommand>, entry: s
         void run(command.job)
         break
       case 'cancel':
-        if (running?.id === command.jobId) running.isCancelled = true
+        if (running?.id === command.jobId) running.cancelling.abort()
         break
       case 'stop':
         void (open?.networks.release() ?? Promise.resolve()).finally(onStop)
@@ -39,7 +41,9 @@ export function serve(transport: Transport<EngineEvent, EngineCommand>, entry: s
   })
 
   function start(command: StartCommand): Started {
-    const device = chooseDevice(command.device, entry)
+    const device = chooseDevice(command.device, entry).then(async (report) =>
+      report.provider === 'cpu' ? { ...report, fourBit: await fourBitReport(entry) } : report,
+    )
     device.then(
       (report) => transport.post({ type: 'ready', device: report }),
       (error: unknown) => transport.post({ type: 'unavailable', error: reportError(error) }),
@@ -53,15 +57,15 @@ export function serve(transport: Transport<EngineEvent, EngineCommand>, entry: s
       transport.post({ type: 'failed', jobId: job.id, error: { code: 'internal', message } })
       return
     }
-    const current = (running = { id: job.id, isCancelled: false })
+    const { signal } = (running = { id: job.id, cancelling: new AbortController() }).cancelling
     let last: EngineEvent = { type: 'finished', jobId: job.id }
     let made = 0
     const draw = async (device: DeviceReport, settings: StartCommand) => {
-      const networks = await networksOf(job.modelFolder, device, settings)
-      for await (const event of runJob(job, networks, device, made)) {
+      const networks = await networksOf(job, device, settings, signal, made)
+      for await (const event of runJob(job, networks, made)) {
         // Commands arrive only when the thread is free, and a run of ONNX Runtime never frees it: look for them here.
         await new Promise<void>((resolve) => setImmediate(resolve))
-        if (current.isCancelled) break
+        if (signal.aborted) break
         transport.post(event)
         if (event.type === 'image') made++
       }
@@ -75,7 +79,7 @@ export function serve(transport: Transport<EngineEvent, EngineCommand>, entry: s
       } catch (error) {
         const { code, message } = reportError(error)
         const isOurs = code === 'internal' || code === 'out-of-memory'
-        if (device.provider === 'cpu' || command.device !== 'auto' || !isOurs || current.isCancelled) throw error
+        if (device.provider === 'cpu' || command.device !== 'auto' || !isOurs || signal.aborted) throw error
         // Passed the test and fails with a real network: its memory is too small, or a driver has a fault we did not test.
         await close()
         const report = processor(`${device.name} failed: ${message.split('\n')[0].slice(0, 200)}`)
@@ -88,12 +92,10 @@ export function serve(transport: Transport<EngineEvent, EngineCommand>, entry: s
         transport.post({ type: 'ready', device: report })
         await draw(report, command)
       }
-      if (current.isCancelled) last = { type: 'cancelled', jobId: job.id }
+      if (signal.aborted) last = { type: 'cancelled', jobId: job.id }
     } catch (error) {
       const report = reportError(error)
-      last = current.isCancelled
-        ? { type: 'cancelled', jobId: job.id }
-        : { type: 'failed', jobId: job.id, error: report }
+      last = signal.aborted ? { type: 'cancelled', jobId: job.id } : { type: 'failed', jobId: job.id, error: report }
       // Whatever went wrong with memory or device, the next job starts from a clean state.
       if (report.code === 'out-of-memory' || report.code === 'internal') await close()
     }
@@ -101,12 +103,28 @@ export function serve(transport: Transport<EngineEvent, EngineCommand>, entry: s
     transport.post(last)
   }
 
-  async function networksOf(folder: string, { provider }: DeviceReport, settings: StartCommand): Promise<OpenNetworks> {
-    if (open?.folder === folder) return open.networks
+  async function networksOf(
+    { id: jobId, modelFolder }: EngineJob,
+    device: DeviceReport,
+    { mode, memoryBudgetBytes: budgetBytes, threads }: StartCommand,
+    signal: AbortSignal,
+    index: number,
+  ): Promise<OpenNetworks> {
+    if (open?.folder === modelFolder) return open.networks
     await close()
-    const { memoryBudgetBytes: budgetBytes, threads } = settings
-    open = { folder, networks: openNetworks(folder, { provider, budgetBytes, threads }) }
-    return open.networks
+    const { networks, notices } = await openModel(
+      modelFolder,
+      device,
+      { mode, budgetBytes, threads },
+      {
+        fourBitOnCpu: async () => (device.provider === 'cpu' && device.fourBit) || fourBitReport(entry),
+        onWork: () => transport.post({ type: 'phase', jobId, index, phase: 'loading' }),
+        signal,
+      },
+    )
+    for (const message of notices) transport.post({ type: 'notice', jobId, message })
+    open = { folder: modelFolder, networks }
+    return networks
   }
 
   async function close() {

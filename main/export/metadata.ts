@@ -11,7 +11,8 @@ export type Recipe = {
   /** Version of this shape; a reader takes what it knows of a later one. */
   version: 1
   app: string
-  engine: { runtime: string; provider: string }
+  /** `mode`: how a 4-bit model ran on the processor; modes differ in the last digits. */
+  engine: { runtime: string; provider: string; mode?: string }
   model: { id: string; name: string; family: string; sha256: string }
   /** Complete but for the pictures it started from, which are named under `pictures`. */
   request: CompleteRequest

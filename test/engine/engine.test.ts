@@ -3,7 +3,7 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { EngineClient, forkEngine, type EngineSettings, type JobEvent } from '../../main/engine/client.ts'
 import { connectDirect } from '../../main/engine/direct.ts'
 import { openNetworks } from '../../main/engine/networks.ts'
@@ -25,6 +25,7 @@ let engine: EngineClient | undefined
 
 beforeAll(async () => {
   scratch = await scratchFolder('engine')
+  vi.stubEnv('VIGNETTE_HOME', scratch) // what tests of the device find is kept there
   model = await makeTinyModel(join(scratch, 'tiny'))
 })
 afterEach(async () => {
