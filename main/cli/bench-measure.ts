@@ -1,7 +1,9 @@
 import { fileURLToPath } from 'node:url'
 import type { ModelManifest, NetworkName } from '../../models/manifest.ts'
+import type { DeviceReport } from '../../preload/contract.ts'
 import type { FloatTensor, IdTensor } from '../pipeline/tensor.ts'
-import type { Provider } from '../engine/networks.ts'
+import type { OpenNetworks, Provider } from '../engine/networks.ts'
+import type { ModeName } from '../../preload/limits.ts'
 
 // One measurement in a process of its own, started by bench.ts: reads its settings from the command line, prints JSON.
 
@@ -22,6 +24,7 @@ export type Settings = {
   runs: number
   threads?: number
   provider: Provider
+  mode?: ModeName
 }
 
 export type Measured = {
@@ -32,41 +35,54 @@ export type Measured = {
   cpuS: number
   /** Largest resident set, weights mapped from the file included. */
   peakBytes: number
+  /** Of a 4-bit model on the CPU. */
+  mode?: ModeName
 }
 
-async function measure({ measurement, folder, side, runs, threads, provider }: Settings): Promise<Measured> {
+async function measure(settings: Settings): Promise<Measured> {
+  const { measurement, runs } = settings
+  const networks = await open(settings)
   const action =
-    measurement === 'picture'
-      ? await picture(folder, side, threads, provider)
-      : await network(measurement, folder, side, threads, provider)
+    measurement === 'picture' ? await picture(networks, settings) : network(networks, measurement, settings)
   const first = await timed(action)
   const timings = []
   // A whole picture is long and steady: its first run is its only one.
   for (let i = 0; i < (measurement === 'picture' ? 0 : runs); i++) timings.push(await timed(action))
   const wallS = median(timings.map(({ wall }) => wall)) ?? first.wall
   const cpuS = median(timings.map(({ cpu }) => cpu)) ?? first.cpu
-  return { loadS: Math.max(0, first.wall - wallS), wallS, cpuS, peakBytes: process.resourceUsage().maxRSS * 1024 }
+  const peakBytes = process.resourceUsage().maxRSS * 1024
+  const { mode } = networks
+  return { loadS: Math.max(0, first.wall - wallS), wallS, cpuS, peakBytes, ...(mode ? { mode } : {}) }
 }
 
-async function network(
-  name: NetworkName,
-  folder: string,
-  side: number,
-  threads: number | undefined,
-  provider: Provider,
-) {
-  const { openNetworks } = await import('../engine/networks.ts')
-  const networks = openNetworks(folder, { threads, provider })
+/** The model in the mode asked for, or in that which suits this computer. */
+async function open({ folder, provider, mode, threads }: Settings): Promise<OpenNetworks> {
+  const { openModel } = await import('../engine/open-model.ts')
+  const { fourBitReport } = await import('../engine/self-test.ts')
+  const entry = fileURLToPath(new URL('../engine/index.ts', import.meta.url))
+  const device: DeviceReport = {
+    ...{ provider, name: provider, reason: 'It was chosen.' },
+    ...(provider === 'cpu' ? {} : { fourBit: { verdict: 'graphics', usable: [], reason: 'It was chosen.' } }),
+  }
+  const { networks, notices } = await openModel(
+    folder,
+    device,
+    { mode, threads },
+    { fourBitOnCpu: () => fourBitReport(entry) },
+  )
+  for (const notice of notices) console.error(notice)
+  return networks
+}
+
+function network(networks: OpenNetworks, name: NetworkName, { side }: Settings) {
   const inputs = inputsOf(name, networks.manifest, side)
   return () => networks.run(name, inputs)
 }
 
 /** Everything from prompt to PNG with the model's default steps, guidance on: what a person waits for. */
-async function picture(folder: string, side: number, threads: number | undefined, provider: Provider) {
-  const { openNetworks } = await import('../engine/networks.ts')
+async function picture(networks: OpenNetworks, { folder, side }: Settings) {
   const { runJob } = await import('../engine/job.ts')
   const { checkRequest, fillDefaults } = await import('../engine/request.ts')
-  const networks = openNetworks(folder, { threads, provider })
   const request = fillDefaults(
     checkRequest({ prompt: 'a red barn at dusk', width: side, height: side, seed: 7 }),
     networks.manifest,

@@ -6,6 +6,7 @@ import { basename, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { VignetteError } from '../../models/errors.ts'
 import type { ModelManifest } from '../../models/manifest.ts'
+import { modeNames, type ModeName } from '../../preload/limits.ts'
 import { gigabytes } from '../engine/memory.ts'
 import { measurements, type Measured, type Measurement } from './bench-measure.ts'
 import { findModel } from './find-model.ts'
@@ -22,6 +23,7 @@ const spec = {
     size: { value: 'PIXELS', help: "side of the square picture; the model's own when left out" },
     threads: { value: 'N', help: 'processor threads; one per core when left out' },
     provider: { value: 'NAME', help: 'cpu (when left out), webgpu, dml or coreml' },
+    mode: { value: 'NAME', help: 'for 4-bit models on the processor: fast or low-memory; chosen when left out' },
     only: { value: 'LIST', help: `some of ${measurements.join(',')}` },
     out: { value: 'FILE', help: 'where a line of JSON per run is appended; bench-results.jsonl when left out' },
   },
@@ -45,6 +47,12 @@ await runCli<keyof typeof spec.options>(spec, async ({ positionals, options, isO
       hint: `Choose from: ${measurements.join(', ')}.`,
     })
 
+  const { mode } = options
+  if (mode !== undefined && !modeNames.includes(mode as ModeName))
+    throw new VignetteError('bad-request', `There is no mode "${mode}".`, {
+      hint: `Choose from: ${modeNames.join(', ')}.`,
+    })
+
   const machine = {
     processor: cpus()[0]?.model.trim() ?? 'unknown',
     cores: cpus().length,
@@ -61,6 +69,11 @@ await runCli<keyof typeof spec.options>(spec, async ({ positionals, options, isO
     terminal.say(
       `\n${manifest.name}, ${side} × ${side}, weights ${gigabytes(manifest.weightBytes)} (${manifest.storage})`,
     )
+    if (manifest.storage === 'int4') {
+      const { fourBitReport } = await import('../engine/self-test.ts')
+      const { verdict, reason } = await fourBitReport(fileURLToPath(new URL('../engine/index.ts', import.meta.url)))
+      terminal.say(`4-bit models on this processor: ${verdict} (${reason})`)
+    }
     terminal.say(row(table.columns))
     const rows: Record<string, Measured> = {}
     for (const measurement of measurements.filter((each) => only.includes(each) && applies(each, manifest))) {
@@ -72,12 +85,13 @@ await runCli<keyof typeof spec.options>(spec, async ({ positionals, options, isO
         runs,
         threads: numberOption('threads', options.threads),
         provider: options.provider ?? 'cpu',
+        mode,
       }
       const measured = await inChild(settings, terminal)
       rows[measurement] = measured
       terminal.say(
         row([
-          measurement,
+          measured.mode && measurement === 'unet' ? `unet ${measured.mode}` : measurement,
           ...[measured.loadS, measured.wallS, measured.cpuS].map((value) => value.toFixed(2)),
           gigabytes(measured.peakBytes),
         ]),

@@ -1,13 +1,15 @@
 import { createHash } from 'node:crypto'
 import { VignetteError } from '../../models/errors.ts'
-import { samplerNames, scheduleNames } from '../../preload/limits.ts'
+import { modeNames, samplerNames, scheduleNames, type ModeName } from '../../preload/limits.ts'
+import type { FourBitReport } from '../../preload/contract.ts'
 import type { DeviceChoice } from '../engine/protocol.ts'
 import { checkRequest, fillDefaults, type FilledRequest } from '../engine/request.ts'
+import { recipeOf } from '../export/metadata.ts'
 import { findModel } from './find-model.ts'
 import { checkWritable, numbered, outputFile, writeWhole } from './picture-file.ts'
 import { duration, numberOption, runCli, type CommandSpec, type ParsedArguments, type Terminal } from './terminal.ts'
 
-const devices: readonly string[] = ['auto', 'cpu', 'gpu'] satisfies DeviceChoice[]
+const devices = ['auto', 'cpu', 'gpu'] as const satisfies DeviceChoice[]
 
 const spec = {
   command: 'npm run generate --',
@@ -31,6 +33,11 @@ const spec = {
     strength: { value: 'X', help: 'with --init: 0 keeps the picture, 1 ignores it; 0.6 when left out' },
     mask: { value: 'FILE', help: 'with --init: a picture, white where it may change' },
     device: { value: 'NAME', help: 'auto (when left out), cpu or gpu' },
+    mode: {
+      value: 'NAME',
+      help: 'how a 4-bit model runs on the processor: fast or low-memory; what suits this computer when left out',
+    },
+    verbose: { help: 'also say what was found out about this computer' },
   },
   example: 'npm run generate -- "a red barn at dusk" --steps 20 --seed 7 --out barn.png',
   notes: 'Exit code: 0 done, 2 wrong option or value, 130 stopped with Ctrl-C, 1 anything else.',
@@ -45,18 +52,20 @@ const phaseNames = {
   decoding: 'developing',
   saving: 'saving',
 }
+const verdictNames: Record<FourBitReport['verdict'], string> = {
+  graphics: 'on the graphics card',
+  fast: 'in fast mode',
+  'low-memory': 'in low-memory mode',
+  plain: 'not here',
+}
 /** Share of one picture's time that is over when a phase begins; about right for the CPU, where decoding is dear. */
 const phaseShares = { loading: 0, encoding: 0, denoising: 0.02, decoding: 0.88, saving: 0.99 }
 
 await runCli<Option>(spec, async (args, terminal) => {
   const startedAt = performance.now()
-  const { options } = args
-  const device = options.device ?? 'auto'
-  if (!devices.includes(device)) {
-    throw new VignetteError('bad-request', `There is no device "${device}".`, {
-      hint: `Choose one of: ${devices.join(', ')}.`,
-    })
-  }
+  const { options, isOn } = args
+  const device = oneOf('device', devices, options.device) ?? 'auto'
+  const mode = oneOf('mode', modeNames, options.mode)
   // Everything that can be wrong is looked at before anything heavy is loaded.
   const asked = checkRequest(requestFrom(args))
   const model = await findModel(asked.model, terminal)
@@ -69,13 +78,15 @@ await runCli<Option>(spec, async (args, terminal) => {
     `${request.count === 1 ? 'One picture' : `${request.count} pictures`} of ${request.width} × ${request.height}, ${request.steps} steps, ` +
       `${model.manifest.name}, seed ${request.seed}${isRandom ? ' (random)' : ''}`,
   )
-  const { images, report } = await draw(model.folder, request, device as DeviceChoice, file, terminal)
+  const settings = { device, ...(mode ? { mode } : {}), isVerbose: isOn('verbose') }
+  const { images, report, usedMode } = await draw(model.folder, request, settings, file, terminal)
   if (terminal.signal.aborted) return
   // Timings go here and not into the picture, whose bytes depend on the request alone.
   const totalMs = Math.round(performance.now() - startedAt)
   for (const image of images) terminal.say(`${image.file}${request.count > 1 ? `  seed ${image.seed}` : ''}`)
-  terminal.say(`Done in ${duration(totalMs)} on ${report.name}.`)
-  terminal.result({ images, model: model.manifest.id, request, device: report, totalMs })
+  const how = usedMode ? ` in ${usedMode} mode` : ''
+  terminal.say(`Done in ${duration(totalMs)} on ${report.name}${how}.`)
+  terminal.result({ images, model: model.manifest.id, request, device: report, mode: usedMode, totalMs })
 })
 
 /** The options as the contract's request; what was left out stays out, for the model's defaults. */
@@ -109,24 +120,38 @@ function sizeFrom(text: string | undefined): { width?: number; height?: number }
   return { width: Number(match[1]), height: Number(match[2]) }
 }
 
+/** The value of an option that takes one of a few words. */
+function oneOf<T extends string>(name: Option, choices: readonly T[], value: string | undefined): T | undefined {
+  if (value === undefined) return undefined
+  const found = choices.find((choice) => choice === value)
+  if (found !== undefined) return found
+  throw new VignetteError('bad-request', `There is no ${name} "${value}".`, {
+    hint: `Choose one of: ${choices.join(', ')}.`,
+  })
+}
+
+type DrawSettings = { device: DeviceChoice; mode?: ModeName; isVerbose: boolean }
 type SavedImage = { file: string; seed: number; width: number; height: number; sha256: string }
 
 /** Runs the job in this process and saves every picture as it comes; finished ones stay when the rest is stopped. */
 async function draw(
   modelFolder: string,
   request: FilledRequest,
-  device: DeviceChoice,
+  { device, mode, isVerbose }: DrawSettings,
   file: string,
   terminal: Terminal,
 ) {
   const { connectDirect } = await import('../engine/direct.ts')
-  const engine = connectDirect({ device })
+  const engine = connectDirect({ device, mode })
   const images: SavedImage[] = []
+  let usedMode: string | undefined
   const stop = () => engine.cancel('command')
   terminal.signal.addEventListener('abort', stop)
   try {
     const report = await engine.device()
-    if (device !== 'cpu') terminal.say(`${report.name}: ${report.reason}`)
+    if (device !== 'cpu' || isVerbose) terminal.say(`${report.name}: ${report.reason}`)
+    if (isVerbose && report.fourBit)
+      terminal.say(`4-bit models: ${verdictNames[report.fourBit.verdict]} (${report.fourBit.reason})`)
     for await (const event of engine.run({ id: 'command', modelFolder, request })) {
       switch (event.type) {
         case 'phase':
@@ -152,6 +177,7 @@ async function draw(
           const target = numbered(file, event.index)
           await writeWhole(target, event.png)
           const sha256 = createHash('sha256').update(event.png).digest('hex')
+          usedMode = recipeOf(event.png)?.engine.mode
           images.push({ file: target, seed: event.seed, width: event.width, height: event.height, sha256 })
           break
         }
@@ -164,7 +190,7 @@ async function draw(
           event satisfies never
       }
     }
-    return { images, report }
+    return { images, report, usedMode }
   } finally {
     terminal.signal.removeEventListener('abort', stop)
     await engine.stop()
