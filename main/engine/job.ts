@@ -44,6 +44,7 @@ export async function* runJob(
   const init = request.initImage === undefined ? undefined : await readPicture(request.initImage, width, height)
   const mask = request.maskImage === undefined ? undefined : await readMask(request.maskImage, width, height)
 
+  const said = new Set<string>()
   for (let index = firstIndex; index < request.count; index++) {
     const seed = (request.seed + index) % (limits.maxSeed + 1)
     const one: GenerateJob = {
@@ -84,8 +85,9 @@ export async function* runJob(
           break
         }
         case 'notice':
-          // The same for every picture of the job: said once.
-          if (index === firstIndex) yield { type: 'notice', jobId, message: event.message }
+          // Mostly the same for every picture of the job: said once.
+          if (!said.has(event.message)) yield { type: 'notice', jobId, message: event.message }
+          said.add(event.message)
           break
         case 'image': {
           yield { type: 'phase', jobId, index, phase: 'saving' }
