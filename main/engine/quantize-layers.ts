@@ -8,6 +8,7 @@ import type { WorkFolder } from '../../models/checkpoint/work-folder.ts'
 import type { TensorTable } from '../../models/graph/weights.ts'
 import { floatToHalf } from '../../models/graph/half.ts'
 import { openPieces, type Inputs } from './quantize-pieces.ts'
+import type { QuantizeSettings } from './quantize-plan.ts'
 import { collectSamples, type SampleCollector } from './quantize-samples.ts'
 import type { WeightReader } from './quantize-source.ts'
 
@@ -16,6 +17,7 @@ export type StepRecord = { digests: Record<string, string>; errors: Record<strin
 
 export type LayersOptions = {
   steps: readonly QuantizeStep[]
+  settings: Pick<QuantizeSettings, 'smooth' | 'gptq'>
   /** Places of the source's tensors. */
   tensors: TensorTable
   weights: WeightReader
@@ -36,7 +38,7 @@ export function finishedStep({ file, work }: Pick<LayersOptions, 'file' | 'work'
 
 /** Quantises every layer by its weights alone. */
 export async function quantizeBlindly(options: LayersOptions): Promise<void> {
-  const quantize = stepQuantizer(options, false)
+  const quantize = stepQuantizer(options)
   for (const step of options.steps) {
     options.signal?.throwIfAborted()
     await quantize(step, undefined)
@@ -69,7 +71,7 @@ const rowsFor = (k: number) => Math.max(leastRows, Math.min(mostRows, Math.floor
  */
 export async function quantizeCalibrated(options: CalibratedOptions): Promise<void> {
   const { graph, rows, steps, folder, threads, signal, tensors, onPiece } = options
-  const quantize = stepQuantizer(options, true)
+  const quantize = stepQuantizer(options)
   const open = steps.filter((step) => finishedStep(options, step) === undefined)
   for (const step of steps) if (!open.includes(step)) await quantize(step, undefined)
 
@@ -153,8 +155,8 @@ function pieceCuts(graph: Graph, costOf: (layer: Layer) => { weights: number; sa
 }
 
 /** Does one step after the other: weights in, tensors of the 4-bit file out. Steps must come in the policy's order within a block. */
-function stepQuantizer(options: LayersOptions, isCalibrated: boolean) {
-  const { weights, file, work, matMul, tensors, onStep } = options
+function stepQuantizer(options: LayersOptions) {
+  const { settings, weights, file, work, matMul, tensors, onStep } = options
   /** What the outputs of a layer are multiplied with, because its reader divides by it. */
   const outputScales = new Map<string, Float32Array>()
 
@@ -169,7 +171,7 @@ function stepQuantizer(options: LayersOptions, isCalibrated: boolean) {
   }
 
   return async (step: QuantizeStep, samples: Float32Array | undefined): Promise<void> => {
-    const isScaled = isCalibrated && step.smoother !== undefined
+    const isScaled = settings.smooth && step.smoother !== undefined
     const done = finishedStep(options, step)
     if (done) {
       const bytes = isScaled ? await file.read(`${step.layers[0].path}.weight.input_scale`) : undefined
@@ -193,7 +195,7 @@ function stepQuantizer(options: LayersOptions, isCalibrated: boolean) {
       taps,
       activations: step.activations,
       smooth: isScaled && samples !== undefined,
-      gptq: bits === 4 && samples !== undefined,
+      gptq: settings.gptq && bits === 4 && samples !== undefined,
       matMul,
     })
 
