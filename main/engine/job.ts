@@ -27,11 +27,7 @@ function clipTokenizer(): Promise<Tokenizer> {
  * is, to the byte, the one its seed makes alone. Ends by returning; whoever stops iterating cancels it. Every finished
  * picture is a whole PNG that carries its recipe.
  */
-export async function* runJob(
-  job: EngineJob,
-  networks: OpenNetworks,
-  firstIndex = 0,
-): AsyncGenerator<EngineEvent> {
+export async function* runJob(job: EngineJob, networks: OpenNetworks, firstIndex = 0): AsyncGenerator<EngineEvent> {
   const { id: jobId, request } = job
   const { width, height } = request
   checkAgainstModel(request, networks.manifest)
