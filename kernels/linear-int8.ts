@@ -2,23 +2,21 @@ import type { Graph, Value } from '../models/graph/graph.ts'
 import { expectShape, knownDim } from '../models/graph/graph.ts'
 import type { Quantized } from '../models/graph/ops.ts'
 import {
-  abs,
   add,
-  concat,
   dynamicQuantizeLinear,
   expandTo,
   matMulIntegerToFloat,
   maximum,
   mul,
+  neg,
   quantizeLinear,
   reduceMaxLast,
-  reshape,
-  reshapeTo,
+  reduceMinLast,
   shapeOf,
   unsqueeze,
 } from '../models/graph/ops.ts'
 import type { Im2colOptions } from './im2col.ts'
-import { neighbourhoods } from './im2col.ts'
+import { convolve, stripsFor } from './im2col.ts'
 
 // Linear layers and convolutions over bytes: activations are quantised by the run, weights beforehand (columns.ts).
 
@@ -62,7 +60,9 @@ export function quantizedRows(x: Value): QuantizedRows {
     const { graph } = x
     const m = x.shape[0]
     // A row of zeros must not divide by zero.
-    const largest = maximum(reduceMaxLast(abs(x)), graph.constant('f32', [], [1e-30]))
+    // Two passes that only read; the largest of Abs would write all of x once more and take twice as long.
+    const extreme = maximum(reduceMaxLast(x), neg(reduceMinLast(x)))
+    const largest = maximum(extreme, graph.constant('f32', [], [1e-30]))
     const scale = mul(largest, graph.constant('f32', [], [1 / 127])) // [m]
     const zeros = expandTo(graph.constant('u8', [1], [128]), shapeOf(x, 0, 1), [m])
     return { q: quantizeLinear(x, scale, zeros, 0), scale }
@@ -88,24 +88,14 @@ export function convInt8(
   x: Value,
   w: Int8Weights,
   bias: Value | undefined,
-  { stride, pads, name }: Omit<Im2colOptions, 'zero'> & { name: string },
+  { stride, pads, name, strips }: Omit<Im2colOptions, 'zero'> & { name: string; strips?: number },
 ): Value {
-  const channels = knownDim(name, x, 3)
   const out = knownDim(name, w.columns, 1)
-  expectShape(name, w.columns, [9 * channels, null])
+  expectShape(name, w.columns, [9 * knownDim(name, x, 3), null])
   expectShape(name, w.scales, [out])
   // Bytes are copied nine times, not floats; the pixels around hold the byte that means 0.
   const { q, scale, zero } = quantizedTensor(x)
-  const around = neighbourhoods(q, { stride, pads, zero }) // [n, h', w', 9c]
-  const flat = { q: reshape(around, [-1, 9 * channels]), scale, zero }
-  const product = matMulIntegerToFloat(flat, w.columns, w.scales, bias, name)
-  return rowsToPicture(product, around)
-}
-
-/** Rows of pixels [n · h · w, c] as a picture [n, h, w, c] of the sizes of `like` [n, h, w, …]. */
-export function rowsToPicture(x: Value, like: Value): Value {
-  const c = knownDim('picture', x, 1)
-  const shape = [...like.shape.slice(0, 3), c]
-  if (shape.slice(1).every((dim) => typeof dim === 'number')) return reshape(x, [-1, ...(shape.slice(1) as number[])])
-  return reshapeTo(x, concat([shapeOf(like, 0, 3), x.graph.constant('i64', [1], [c])], 0), shape)
+  return convolve(q, { stride, pads, zero, strips: strips ?? stripsFor(out) }, (rows) =>
+    matMulIntegerToFloat({ q: rows, scale, zero }, w.columns, w.scales, bias, name),
+  )
 }

@@ -1,13 +1,14 @@
 import type { Value } from '../models/graph/graph.ts'
 import { expectShape } from '../models/graph/graph.ts'
-import { gemm } from '../models/graph/ops.ts'
+import { cast, gemm } from '../models/graph/ops.ts'
 
 /**
  * base + x·downᵀ·upᵀ: x [m, k], down [r, k], up [n, r], base [m, n] -> [m, n]. The rank may be 0 and may be known to the
- * run only. Several branches are one whose `down` and `up` are concatenated along the rank.
+ * run only. Several branches are one whose `down` and `up` are concatenated along the rank; half floats are cast where
+ * they are used, so they may stay halves in memory.
  */
 export function lowRank(x: Value, down: Value, up: Value, base: Value, name = 'low-rank'): Value {
   expectShape(name, base, [null, up.shape[0]])
-  const hidden = gemm(x, down, undefined, { transB: true, name: `${name}.down` }) // [m, r]
-  return gemm(hidden, up, base, { transB: true, name: `${name}.up` })
+  const hidden = gemm(x, cast(down, x.type), undefined, { transB: true, name: `${name}.down` }) // [m, r]
+  return gemm(hidden, cast(up, x.type), base, { transB: true, name: `${name}.up` })
 }

@@ -1,5 +1,5 @@
-import { im2col, neighbourhoods } from '../kernels/im2col.ts'
-import { convInt8, rowsToPicture } from '../kernels/linear-int8.ts'
+import { convolve, im2col, rowsToPicture, stripsFor } from '../kernels/im2col.ts'
+import { convInt8 } from '../kernels/linear-int8.ts'
 import type { Dim, Graph, Layer, Value } from './graph/graph.ts'
 import { expectShape, knownDim } from './graph/graph.ts'
 import {
@@ -29,7 +29,7 @@ import {
   upsampleNearest2,
 } from './graph/ops.ts'
 import type { Weights } from './graph/weights.ts'
-import { columnsOf, product, storedForm, weight } from './matrix.ts'
+import { columnsOf, matrix, storedForm, weight } from './matrix.ts'
 
 // The layers of torch.nn that the networks are made of. Only this file and matrix.ts touch weights. Pictures are
 // [n, c, h, w], or [n, h, w, c] where the graph is `channelsLast`.
@@ -64,7 +64,7 @@ export function linear(
   expectShape(w.path, x, [null, channels])
   x.graph.layers.push({ path: w.path, kind: 'linear', input: x, node: x.graph.nodes.length })
   const shape = isConv ? [out, channels, 1, 1] : [out, channels]
-  return product(w, x, { out, bias, shape, per: isNormed ? 'tensor' : 'token', hasSlot: true })
+  return matrix(x.graph, w, channels, { out, bias, shape, per: isNormed ? 'tensor' : 'token', hasSlot: true })(x)
 }
 
 /**
@@ -72,10 +72,12 @@ export function linear(
  * cutting the result would copy all of it.
  */
 export function linearHalves(w: Weights, x: Value, out: number, names: readonly [string, string]): [Value, Value] {
+  const channels = knownDim(w.path, x, 1)
   x.graph.layers.push({ path: w.path, kind: 'linear', input: x, node: x.graph.nodes.length })
   const half = (index: 0 | 1) => {
     const rows = [(index * out) / 2, ((index + 1) * out) / 2] as const
-    return product(w, x, { out, bias: true, rows, columns: w.at(names[index]), per: 'tensor', hasSlot: true })
+    const columns = w.at(names[index])
+    return matrix(x.graph, w, channels, { out, bias: true, rows, columns, per: 'tensor', hasSlot: true })(x)
   }
   return [half(0), half(1)]
 }
@@ -99,15 +101,16 @@ export function conv2d(w: Weights, x: Value, { out, kernel, stride = 1, bias = t
   const shape = { kernel, stride, pads: pads ?? ([around, around, around, around] as const) }
   graph.layers.push({ path: w.path, kind: 'conv', input: x, node: graph.nodes.length, ...shape })
   if (graph.channelsLast && kernel === 1) {
-    return rowsToPixels(product(w, pixelsToRows(x), { out, bias, shape: [out, channels, 1, 1] }), x)
+    const multiply = matrix(graph, w, channels, { out, bias, shape: [out, channels, 1, 1] })
+    return rowsToPixels(multiply(pixelsToRows(x)), x)
   }
   if (graph.channelsLast && storedForm(w) === 'columns') {
     const shift = bias ? weight(graph, w, 'bias', [out]) : undefined
     return convInt8(x, columnsOf(graph, w, 9 * channels, out), shift, { stride, pads: shape.pads, name: w.path })
   }
   if (graph.channelsLast && storedForm(w) !== 'floats') {
-    const around = neighbourhoods(x, { stride, pads: shape.pads }) // [n, h', w', 9 · in]
-    return rowsToPixels(product(w, reshape(around, [-1, 9 * channels]), { out, bias }), around)
+    const multiply = matrix(graph, w, 9 * channels, { out, bias })
+    return convolve(x, { stride, pads: shape.pads, strips: stripsFor(out) }, multiply)
   }
 
   expectShape(w.path, x, graph.channelsLast ? [null, null, null, channels] : [null, channels, null, null])

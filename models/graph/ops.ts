@@ -229,17 +229,20 @@ export function equal(a: Value, b: Value): Value {
   return a.graph.node('Equal', [a, b], { type: 'bool', shape: broadcast(a.shape, b.shape) })
 }
 
-export const abs = (x: Value): Value => unary('Abs', x)
+export const neg = (x: Value): Value => unary('Neg', x)
 
 /** The larger of two, element by element. */
 export const maximum = (a: Value, b: Value): Value => elementwise('Max', a, b)
 
-/** The largest along the last axis, which goes: [..., d] -> [...]. */
-export function reduceMaxLast(x: Value): Value {
+function reduceLast(op: string, x: Value): Value {
   const axes = x.graph.constant('i64', [1], [-1])
-  const shape = x.shape.slice(0, -1)
-  return x.graph.node('ReduceMax', [x, axes], { type: x.type, shape }, { attributes: { keepdims: 0 } })
+  return x.graph.node(op, [x, axes], { type: x.type, shape: x.shape.slice(0, -1) }, { attributes: { keepdims: 0 } })
 }
+
+/** The largest along the last axis, which goes: [..., d] -> [...]. */
+export const reduceMaxLast = (x: Value): Value => reduceLast('ReduceMax', x)
+/** The least along the last axis, which goes: [..., d] -> [...]. */
+export const reduceMinLast = (x: Value): Value => reduceLast('ReduceMin', x)
 
 /** The sum along the last axis, which becomes 1: [..., d] -> [..., 1]. */
 export function reduceSumLast(x: Value): Value {
@@ -275,6 +278,13 @@ export function sliceInside(x: Value, axis: number, { start = 0, leave = 0, step
   return x.graph.node('Slice', inputs, { type: x.type, shape })
 }
 
+/** Elements from `start` to before `end` of one axis, both i64 [1] that only the run knows. */
+export function sliceBetween(x: Value, axis: number, start: Value, end: Value): Value {
+  const shape = x.shape.map((dim, i) => (i === axis ? null : dim))
+  const axes = x.graph.constant('i64', [1], [axis])
+  return x.graph.node('Slice', [x, start, end, axes], { type: x.type, shape })
+}
+
 /** A tensor as bytes: value = (q - zero) · scale, with q and zero u8 and scale f32, one for the whole tensor. */
 export type Quantized = { q: Value; scale: Value; zero: Value }
 
@@ -293,6 +303,12 @@ export function dynamicQuantizeLinear(x: Value): Quantized {
 export function quantizeLinear(x: Value, scale: Value, zero: Value, axis?: number): Value {
   const attributes: Record<string, number> = axis === undefined ? {} : { axis }
   return x.graph.node('QuantizeLinear', [x, scale, zero], { type: zero.type, shape: x.shape }, { attributes })
+}
+
+/** (q - zero) · scale as floats; scale and zero are scalars, or vectors along `axis`. */
+export function dequantizeLinear(q: Value, scale: Value, zero: Value, axis?: number): Value {
+  const attributes: Record<string, number> = axis === undefined ? {} : { axis }
+  return q.graph.node('DequantizeLinear', [q, scale, zero], { type: scale.type, shape: q.shape }, { attributes })
 }
 
 /** (q - zero) · scale of u8 q [m, k], times i8 b [k, n] · scales [n], plus bias [n] -> f32 [m, n]. */
