@@ -1,10 +1,12 @@
-import { existsSync } from 'node:fs'
-import { basename, extname, join, resolve } from 'node:path'
+import { basename, extname, resolve } from 'node:path'
 import type { ConvertProgress } from '../../models/checkpoint/convert.ts'
 import { convertCheckpoint, predictionProbe } from '../../models/checkpoint/convert.ts'
 import { VignetteError } from '../../models/errors.ts'
 import { families } from '../../models/family.ts'
-import { modelHome } from '../../models/home.ts'
+import type { ModelManifest } from '../../models/manifest.ts'
+import type { QuantizeResult } from '../engine/quantize-model.ts'
+import { freeFolder } from './model-place.ts'
+import { qualityLine, quantizeStep } from './quantize-text.ts'
 import { duration, runCli, type CommandSpec } from './terminal.ts'
 
 const spec = {
@@ -15,7 +17,10 @@ const spec = {
   options: {
     name: { value: 'NAME', help: "what to call it; the file's name when left out" },
     to: { value: 'FOLDER', help: 'the new model folder; one among the installed models when left out' },
-    storage: { value: 'fp16|fp32', help: 'precision of the weights on disk; as in the source when left out' },
+    storage: {
+      value: 'fp16|fp32|int4',
+      help: 'precision of the weights on disk; as in the source when left out; int4 takes a while (see npm run quantize)',
+    },
     replace: { help: 'replace a model of the same name' },
   },
   example: 'npm run convert -- dreamy-v8.safetensors --name "Dreamy 8"',
@@ -44,57 +49,53 @@ await runCli<keyof typeof spec.options>(spec, async ({ positionals, options, isO
     )
   }
   const storage = options.storage
-  if (storage !== undefined && storage !== 'fp16' && storage !== 'fp32') {
-    throw new VignetteError('bad-request', `There is no storage "${storage}".`, { hint: 'Choose fp16 or fp32.' })
+  if (storage !== undefined && storage !== 'fp16' && storage !== 'fp32' && storage !== 'int4') {
+    throw new VignetteError('bad-request', `There is no storage "${storage}".`, { hint: 'Choose fp16, fp32 or int4.' })
   }
   const stem = basename(resolve(source))
   const name = options.name ?? (/\.(safetensors|sft)$/i.test(stem) ? stem.slice(0, -extname(stem).length) : undefined)
-  const folder = options.to === undefined ? await freeFolder(name ?? stem, isOn('replace')) : resolve(options.to)
+  const folder = options.to === undefined ? freeFolder(name ?? stem, isOn('replace')) : resolve(options.to)
   terminal.say(`Importing ${source} into ${folder}`)
-  const manifest = await convertCheckpoint(source, folder, {
-    ...(storage === undefined ? {} : { storage }),
+  const showImport = ({ phase, fraction, bytes, totalBytes }: ConvertProgress) =>
+    terminal.progress.update(
+      totalBytes > 0 ? `${phases[phase]}, ${gigabytes(bytes)} of ${gigabytes(totalBytes)}` : phases[phase],
+      fraction,
+    )
+  const common = {
     ...(name === undefined ? {} : { name }),
     replace: isOn('replace'),
     signal: terminal.signal,
-    onProgress: ({ phase, fraction, bytes, totalBytes }) =>
-      terminal.progress.update(
-        totalBytes > 0 ? `${phases[phase]}, ${gigabytes(bytes)} of ${gigabytes(totalBytes)}` : phases[phase],
-        fraction,
-      ),
     probe: probePrediction,
-  })
+  }
+  let manifest: ModelManifest
+  let quality: QuantizeResult['quality'] | undefined
+  if (storage === 'int4') {
+    const { convertToInt4 } = await import('./convert-int4.ts')
+    const result = await convertToInt4(source, folder, {
+      ...common,
+      onImport: showImport,
+      onQuantize: (progress) => terminal.progress.update(quantizeStep(progress), progress.fraction),
+    })
+    manifest = result.manifest
+    quality = result.quality
+  } else {
+    manifest = await convertCheckpoint(source, folder, {
+      ...common,
+      storage: storage ?? 'auto',
+      onProgress: showImport,
+    })
+  }
   const seconds = performance.now() - startedAt
   terminal.say(
     `${manifest.name}: ${families[manifest.family].name}, ${manifest.nativeSize.width} × ${manifest.nativeSize.height}, ` +
       `${manifest.storage}, ${gigabytes(manifest.weightBytes)}, ready in ${duration(seconds)}.`,
   )
+  if (quality) terminal.say(qualityLine(quality))
   terminal.say(
     `Try it: npm run generate -- "a red barn at dusk" --model ${options.to === undefined ? manifest.id : folder}`,
   )
-  terminal.result({ folder, manifest, totalMs: Math.round(seconds) })
+  terminal.result({ folder, manifest, ...(quality ? { quality } : {}), totalMs: Math.round(seconds) })
 })
-
-/** A folder among the installed models, named after the model in plain letters. */
-async function freeFolder(name: string, isReplacing: boolean): Promise<string> {
-  const id =
-    name
-      .normalize('NFKD')
-      .replace(/[^\w.-]+/g, '-')
-      .replace(/^[-.]+|[-.]+$/g, '')
-      .slice(0, 64)
-      .toLowerCase() || 'model'
-  if (id === 'starter')
-    throw new VignetteError('bad-request', '"starter" is the model that comes with Vignette.', {
-      hint: 'Choose another name with --name.',
-    })
-  const folder = join(modelHome(), id)
-  if (existsSync(folder) && !isReplacing) {
-    throw new VignetteError('bad-request', `There is already a model called "${id}" (${folder}).`, {
-      hint: 'Choose another name with --name, or add --replace.',
-    })
-  }
-  return folder
-}
 
 /** Runs the UNet once on a constant picture: the answer shows what it was trained to predict. */
 async function probePrediction(folder: string): Promise<number> {

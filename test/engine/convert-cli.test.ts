@@ -63,7 +63,7 @@ it('refuses in words and with the right exit code', async () => {
   ])
   expect([page.code, page.stderr]).toEqual([1, expect.stringMatching(/^page\.safetensors is a web page.*\n.*again/)])
   expect([nothing.code, storage.code, absent.code, starter.code, help.code]).toEqual([2, 2, 1, 2, 0])
-  expect(storage.stderr).toContain('Choose fp16 or fp32.')
+  expect(storage.stderr).toContain('Choose fp16, fp32 or int4.')
   expect(absent.stderr).toContain('There is no such file or folder')
   expect(starter.stderr).toContain('comes with Vignette')
   expect(help.stdout).toContain('Example: npm run convert')
