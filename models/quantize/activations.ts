@@ -1,3 +1,5 @@
+import { whole } from './algebra.ts'
+
 /**
  * What the fast mode's int8 rows make of `x` [rows, k]: 'tensor' is ONNX's DynamicQuantizeLinear (0 … 255, the range
  * includes 0), 'token' one symmetric scale per row (±127).
@@ -7,9 +9,13 @@ export function roundActivations(x: Float32Array, k: number, per: 'tensor' | 'to
   if (per === 'token') {
     for (let start = 0; start < x.length; start += k) {
       let largest = 0
-      for (let i = start; i < start + k; i++) largest = Math.max(largest, Math.abs(x[i]))
+      for (let i = start; i < start + k; i++) {
+        const magnitude = x[i] < 0 ? -x[i] : x[i]
+        if (magnitude > largest) largest = magnitude
+      }
       const scale = largest / 127 || 1
-      for (let i = start; i < start + k; i++) out[i] = Math.round(x[i] / scale) * scale
+      const inverse = 1 / scale
+      for (let i = start; i < start + k; i++) out[i] = (x[i] * inverse + whole - whole) * scale
     }
     return out
   }
@@ -20,8 +26,12 @@ export function roundActivations(x: Float32Array, k: number, per: 'tensor' | 'to
   }
   const scale = (high - low) / 255 || 1
   const zero = Math.round(-low / scale)
+  const inverse = 1 / scale
   for (let i = 0; i < x.length; i++) {
-    out[i] = (Math.max(0, Math.min(255, Math.round(x[i] / scale) + zero)) - zero) * scale
+    let code = x[i] * inverse + whole - whole + zero
+    if (code > 255) code = 255
+    else if (code < 0) code = 0
+    out[i] = (code - zero) * scale
   }
   return out
 }

@@ -71,8 +71,8 @@ export type QuantizedGroup = {
   layers: QuantizedLinear[]
 }
 
-/** Times the branch is decomposed anew; the error seldom falls after the third. */
-const mostRounds = +(process.env.ROUNDS ?? 4)
+/** Times the branch may be decomposed anew. Feedback makes up for the third and fourth. */
+const rounds = { withFeedback: 2, alone: 4 }
 /** Rows of the input that decide on smoothing and on the branch; the Hessian has all but the held-out ones. */
 const searchRows = 256
 
@@ -109,7 +109,6 @@ export async function quantizeGroup(
   const inputs: Inputs | undefined = rows && {
     search: smoothed(fewRows(rows.fit, k, searchRows)),
     heldOut: smoothed(rows.heldOut),
-    raw: rows.heldOut,
     feedback: feedback && inputScale ? scaledFeedback(feedback, inputScale) : feedback,
   }
   const quantized: QuantizedLinear[] = []
@@ -117,12 +116,18 @@ export async function quantizeGroup(
   return { ...(inputScale ? { inputScale } : {}), layers: quantized }
 }
 
-/** Rows [.., k] of the input by what they are for, smoothed but for `raw`, which are the held-out ones as they were. */
+/** Rows [.., k] of the smoothed input by what they are for. */
 type Inputs = {
   search: Float32Array
   heldOut: Float32Array
-  raw: Float32Array
   feedback: Feedback | undefined
+}
+
+type Measure = {
+  /** Squared sum of what is right. */
+  power: number
+  /** `rows` in place of the ones measured with: their rounded form. */
+  errorOf: (weights: Float32Array, rows?: Float32Array) => Promise<number>
 }
 
 async function quantizeLayer(
@@ -135,16 +140,21 @@ async function quantizeLayer(
   const target = inputScale ? multiplyColumns(values, inputScale) : values
   const outputs = (x: Float32Array, weights: Float32Array) =>
     matMul(x, [x.length / k, k], weights, [n, k], { transposeB: true })
-  /** Squared error of the outputs for rows `x`, or of the weights themselves. */
-  const distance = async (weights: Float32Array, x: Float32Array | undefined) =>
-    x ? sumOfSquares(await outputs(x, difference(weights, target))) : squaredDistance(weights, target)
+  /** Squared error of the outputs for rows `x`, or of the weights themselves, that `weights` leave. */
+  const measure = async (x: Float32Array | undefined): Promise<Measure> => {
+    if (!x) return { power: sumOfSquares(target), errorOf: async (weights) => squaredDistance(weights, target) }
+    const exact = await outputs(x, target)
+    const errorOf = async (weights: Float32Array, rows = x) => squaredDistance(await outputs(rows, weights), exact)
+    return { power: sumOfSquares(exact), errorOf }
+  }
+  const heldOut = await measure(inputs?.heldOut)
 
   const found = await findBranch(target, {
     rank,
     groups,
     matMul,
-    rounds: mostRounds,
-    errorOf: (weights) => distance(weights, inputs?.search),
+    rounds: inputs?.feedback ? rounds.withFeedback : rounds.alone,
+    errorOf: (await measure(inputs?.search)).errorOf,
   })
 
   // What the branch leaves goes into codes: the nearest ones, or those with feedback where they come out better.
@@ -153,39 +163,27 @@ async function quantizeLayer(
   const scales = fittingScales(rest, groups, { search: true })
   let rounded = roundToScales(rest, groups, scales)
   let weights = branch ? sum(rounded, branch.product) : rounded
-  let error = await distance(weights, inputs?.heldOut)
+  let error = await heldOut.errorOf(weights)
   if (inputs?.feedback) {
-    const { feedback, heldOut } = inputs
+    const { feedback } = inputs
     const other = await roundWithFeedback(rest, groups, scales, feedback, matMul)
     const refitted = branch && (await refitBranch(target, other, { rank, groups, matMul, feedback }))
     for (const candidate of branch && refitted ? [branch, refitted] : [undefined]) {
       const candidateWeights = candidate ? sum(other, candidate.product) : other
-      const candidateError = await distance(candidateWeights, heldOut)
+      const candidateError = await heldOut.errorOf(candidateWeights)
       if (candidateError < error) {
         ;[rounded, branch, weights, error] = [other, candidate, candidateWeights, candidateError]
       }
     }
   }
 
+  const power = heldOut.power || 1
   const plain = dequantizeGroups(quantizeGroups(values, groups), groups)
   const columns = roundActivations(weights, k, 'token') // int8 with a scale per output, as kernels/columns.ts
-  let errors: LayerErrors
-  if (inputs) {
-    const exact = await outputs(inputs.heldOut, target)
-    const power = sumOfSquares(exact) || 1
-    const fast = await outputs(roundActivations(inputs.heldOut, k, activations), columns)
-    errors = {
-      nearest: sumOfSquares(await outputs(inputs.raw, difference(plain, values))) / power,
-      weights: error / power,
-      activations: squaredDistance(fast, exact) / power,
-    }
-  } else {
-    const power = sumOfSquares(target) || 1
-    errors = {
-      nearest: squaredDistance(plain, values) / power,
-      weights: error / power,
-      activations: squaredDistance(columns, target) / power,
-    }
+  const errors: LayerErrors = {
+    nearest: (await heldOut.errorOf(inputScale ? multiplyColumns(plain, inputScale) : plain)) / power,
+    weights: error / power,
+    activations: (await heldOut.errorOf(columns, inputs && roundActivations(inputs.heldOut, k, activations))) / power,
   }
 
   const { codes } = quantizeGroups(rounded, { ...groups, scales })
@@ -223,8 +221,11 @@ function fewRows(x: Float32Array, k: number, count: number): Float32Array {
 
 function expectFinite({ path, n, k, values }: LinearWeights): void {
   if (values.length !== n * k) throw new Error(`${path}: ${values.length} values are not ${n} x ${k}`)
+  let zero = 0
+  for (let i = 0; i < values.length; i++) zero += values[i] * 0
+  if (zero === 0) return
   const at = values.findIndex((value) => !Number.isFinite(value))
-  if (at >= 0) throw new Error(`${path}: ${values[at]} at [${Math.floor(at / k)}, ${at % k}]`)
+  throw new Error(`${path}: ${values[at]} at [${Math.floor(at / k)}, ${at % k}]`)
 }
 
 function sum(a: Float32Array, b: Float32Array): Float32Array {

@@ -1,12 +1,10 @@
 import type { Groups } from '../../kernels/int4.ts'
 import { groupCount, groupScales } from '../../kernels/int4.ts'
 import { floatToHalf, halfToFloat } from '../graph/half.ts'
+import { whole } from './algebra.ts'
 
 /** Sizes tried around the scale that makes a group's extreme the code −8: less clips it, more serves the extreme. */
 const shares = [1, 0.88, 0.94, 0.82, 1.08]
-
-/** Added and taken away, it leaves the nearest whole number of a double below 2^51: a fifth of the time of Math.round. */
-const whole = 1.5 * 2 ** 52
 
 /**
  * Scales [n, groups] as bits of halves. The extreme of a group becomes the code −8, so that a scale may be negative and

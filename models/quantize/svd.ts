@@ -34,9 +34,9 @@ export async function truncatedSvd(a: Float32Array, n: number, k: number, option
 
   const first = gaussian(count * k, seed)
   if (start) first.set(start.subarray(0, Math.min(start.length, rank * k)))
-  const orthonormal = (rows: Float32Array, length: number, passes: number) => {
+  const orthonormal = (rows: Float32Array, length: number) => {
     const wide = Float64Array.from(rows)
-    const r = orthonormalizeRows(wide, count, length, passes)
+    const r = orthonormalizeRows(wide, count, length)
     return { basis: Float32Array.from(wide), r }
   }
 
@@ -45,8 +45,8 @@ export async function truncatedSvd(a: Float32Array, n: number, k: number, option
   let left: Float32Array = new Float32Array(0)
   let r: Float64Array = new Float64Array(0)
   for (let i = 0; i <= powerIterations; i++) {
-    left = orthonormal(await matMul(right, [count, k], a, [n, k], { transposeB: true }), n, 2).basis
-    const back = orthonormal(await matMul(left, [count, n], a, [n, k]), k, 2)
+    left = orthonormal(await matMul(right, [count, k], a, [n, k], { transposeB: true }), n).basis
+    const back = orthonormal(await matMul(left, [count, n], a, [n, k]), k)
     right = back.basis
     r = back.r
   }
