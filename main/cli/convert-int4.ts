@@ -4,6 +4,7 @@ import { convertCheckpoint, type ConvertOptions } from '../../models/checkpoint/
 import { sha256OfSource } from '../../models/checkpoint/hash.ts'
 import { planImport } from '../../models/checkpoint/plan.ts'
 import { isFile } from '../../models/checkpoint/safetensors.ts'
+import { tryLock } from '../../models/checkpoint/work-folder.ts'
 import { VignetteError } from '../../models/errors.ts'
 import { readManifest } from '../engine/model-folder.ts'
 import { quantizeModel, type QuantizeResult } from '../engine/quantize-model.ts'
@@ -34,6 +35,14 @@ export async function convertToInt4(
     })
   }
   const half = join(dirname(folder), `.${basename(folder)}.half`)
+  const unlock = await tryLock(`${folder}.int4`) // import and quantiser have locks of their own, but not in between
+  if (!unlock) {
+    throw new VignetteError(
+      'bad-request',
+      `"${basename(folder)}" is being imported at this moment by another Vignette.`,
+      { hint: 'Wait until it is done.' },
+    )
+  }
   try {
     if (!(await isImported(source, half, signal))) {
       await convertCheckpoint(source, half, {
@@ -55,6 +64,7 @@ export async function convertToInt4(
     return result
   } finally {
     await rm(half, { recursive: true, force: true })
+    await unlock()
   }
 }
 
