@@ -1,6 +1,6 @@
 import * as z from 'zod'
 import { errorCodes } from '../models/errors.ts'
-import { limits, modeNames, samplerNames, scheduleNames } from './limits.ts'
+import { limits, modeNames, samplerNames, scheduleNames, speedNames } from './limits.ts'
 
 const size = z
   .int()
@@ -40,6 +40,7 @@ export const GenerateRequest = z.object({
   strength: z.number().min(0).max(1).default(0.6),
   /** A picture file, white where the picture may change. Needs initImage. */
   maskImage: z.string().optional(),
+  speed: z.enum(speedNames).default('exact'),
   preview: z.enum(['off', 'fast']).default('fast'),
 })
 export type GenerateRequest = z.infer<typeof GenerateRequest>

@@ -35,6 +35,13 @@ export const scheduleNames = [
 ] as const
 export type ScheduleName = (typeof scheduleNames)[number]
 
+/**
+ * How much of each step is computed. `exact`: all of it. The others let what changes little from step to step stand, and
+ * give nearly (`faster`) or roughly (`fastest`) the same picture.
+ */
+export const speedNames = ['exact', 'faster', 'fastest'] as const
+export type SpeedName = (typeof speedNames)[number]
+
 /** How a 4-bit model runs on the processor: over bytes expanded from it, or over its packed weights as they lie. */
 export const modeNames = ['fast', 'low-memory'] as const
 export type ModeName = (typeof modeNames)[number]

@@ -59,6 +59,7 @@ export async function* runJob(job: EngineJob, networks: OpenNetworks, firstIndex
       ...(init ? { init: { image: init.pixels, strength: request.strength } } : {}),
       ...(mask ? { mask: mask.pixels } : {}),
       preview: request.preview,
+      speed: request.speed,
     }
     let previewAt = -Infinity
     for await (const event of generate(one, networks, clip, { tileAbovePixels: tileAbovePixels() })) {

@@ -1,4 +1,5 @@
 import type { Conditioning } from './conditioning.ts'
+import type { Reuse } from './reuse.ts'
 import type { Denoiser } from './samplers.ts'
 import type { NoiseLevels } from './sigmas.ts'
 import { tensor, type FloatTensor } from './tensor.ts'
@@ -14,6 +15,8 @@ export type DenoiserOptions = {
   guidanceRescale: number
   /** Both guidance passes as one batch. */
   batchGuidance: boolean
+  /** What may stand in for whole evaluations; all are whole when left out. */
+  reuse?: Reuse
 }
 
 /**
@@ -21,7 +24,7 @@ export type DenoiserOptions = {
  * applies classifier-free guidance to the raw prediction, and turns noise or velocity into clean latents.
  */
 export function createDenoiser(networks: Networks, options: DenoiserOptions): Denoiser {
-  const { levels, conditioning, shape, guidanceScale, guidanceRescale } = options
+  const { levels, conditioning, shape, guidanceScale, guidanceRescale, reuse } = options
   const isVelocity = networks.manifest.schedule.predictionType === 'v_prediction'
   const rows = conditioning.context.shape[0] // 2 when guided: negative, positive
 
@@ -32,14 +35,14 @@ export function createDenoiser(networks: Networks, options: DenoiserOptions): De
   const perRun = networks.singleRows ? 1 : options.batchGuidance ? total : n
 
   /** The raw predictions `first` to `first + count` of all. */
-  const predict = async (x: Float32Array, timestep: number, first: number, count: number): Promise<Float32Array> => {
+  const predict = async (x: Float32Array, sigma: number, first: number, count: number, isWhole: boolean) => {
     const indices = Array.from({ length: count }, (_, i) => first + i)
     const conditions = indices.map((index) => Math.floor(index / n))
     const sample = new Float32Array(count * size)
     indices.forEach((index, i) => sample.set(x.subarray((index % n) * size, ((index % n) + 1) * size), i * size))
     const inputs: Record<string, FloatTensor> = {
       sample: tensor(sample, [count, ...shape.slice(1)]),
-      timestep: tensor(new Float32Array(count).fill(timestep), [count]),
+      timestep: tensor(new Float32Array(count).fill(levels.timestepAt(sigma)), [count]),
       encoder_hidden_states: pickRows(conditioning.context, conditions),
     }
     if (conditioning.pooled && conditioning.timeIds) {
@@ -47,16 +50,22 @@ export function createDenoiser(networks: Networks, options: DenoiserOptions): De
       const timeIds = tensor(Float32Array.from(conditioning.timeIds), [1, conditioning.timeIds.length])
       inputs.time_ids = pickRows(timeIds, new Array<number>(count).fill(0))
     }
-    return (await networks.run('unet', inputs, ['out_sample'])).out_sample.data
+    if (!isWhole) {
+      inputs.deep = reuse!.guess(first, sigma)
+      return (await networks.run('unet_shallow', inputs, ['out_sample'])).out_sample.data
+    }
+    const outputs = await networks.run('unet', inputs, reuse ? ['out_sample', 'deep'] : ['out_sample'])
+    reuse?.keep(first, sigma, outputs.deep)
+    return outputs.out_sample.data
   }
 
   return async (x, sigma) => {
     const inputScale = 1 / Math.sqrt(1 + sigma * sigma) // √ᾱ
     const scaled = x.map((value) => value * inputScale)
-    const timestep = levels.timestepAt(sigma)
+    const isWhole = reuse?.needsAll(sigma) ?? true
     const all = new Float32Array(total * size)
     for (let first = 0; first < total; first += perRun) {
-      all.set(await predict(scaled, timestep, first, perRun), first * size)
+      all.set(await predict(scaled, sigma, first, perRun, isWhole), first * size)
     }
     let prediction: Float32Array = all
     if (rows === 2) {

@@ -13,6 +13,7 @@ import {
 } from './latents.ts'
 import type { RgbImage } from './image.ts'
 import { preview } from './preview.ts'
+import { createReuse, reuseLimits } from './reuse.ts'
 import { samplers } from './samplers.ts'
 import { noiseLevels, sigmaSchedule } from './sigmas.ts'
 import { tensor } from './tensor.ts'
@@ -55,6 +56,10 @@ export async function* generate(
   for (const message of notices) yield { type: 'notice', message }
   const steps = sigmas.length - 1
 
+  const limits = reuseLimits[job.speed ?? 'exact']
+  const canReuse = networks.has('unet_shallow')
+  if (limits && !canReuse) yield { type: 'notice', message: `${manifest.name} can only be drawn exactly.` }
+
   // Denoising, all pictures side by side.
   yield { type: 'phase', phase: 'denoising' }
   const factor = manifest.latents.spatialFactor
@@ -73,6 +78,7 @@ export async function* generate(
     guidanceScale: job.guidanceScale,
     guidanceRescale: job.guidanceRescale,
     batchGuidance: options.batchGuidance ?? shape[1] * shape[2] <= mostBatchedPositions,
+    ...(limits && canReuse ? { reuse: createReuse(limits, sigmas) } : {}),
   })
   for await (const step of samplers[job.sampler](denoise, latents, sigmas, { noise, levels })) {
     if (init && mask) keepKnown(step.x, step.sigma, init, startNoise, mask)

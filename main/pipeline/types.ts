@@ -1,5 +1,5 @@
 import type { ModelManifest, NetworkName } from '../../models/manifest.ts'
-import type { SamplerName, ScheduleName } from '../../preload/limits.ts'
+import type { SamplerName, ScheduleName, SpeedName } from '../../preload/limits.ts'
 import type { RgbImage } from './image.ts'
 import type { FloatTensor, IdTensor } from './tensor.ts'
 import type { TextCache } from './text-cache.ts'
@@ -46,6 +46,8 @@ export type GenerateJob = {
   /** One byte a pixel, 255 where the picture may change. Only with `init`. */
   mask?: Uint8Array
   preview: 'off' | 'fast'
+  /** How much of each step is computed (reuse.ts); exact when left out. */
+  speed?: SpeedName
 }
 
 export type GenerateEvent =
