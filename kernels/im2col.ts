@@ -52,7 +52,7 @@ function sizesAfter(x: Value, { stride, pads }: Im2colOptions): Dim[] {
 }
 
 /** x [n, h, w, c] -> [n, h', w', 9c]. */
-export function neighbourhoods(x: Value, options: Im2colOptions): Value {
+function neighbourhoods(x: Value, options: Im2colOptions): Value {
   expectShape('im2col', x, [null, null, null, null])
   const around = surroundings(padded(x, options), options.stride)
   return { ...around, shape: [...sizesAfter(x, options), around.shape[3]] }

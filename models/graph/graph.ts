@@ -1,3 +1,4 @@
+import { floatToHalf } from './half.ts'
 import type { Dtype, StoredTensor, Weights } from './weights.ts'
 
 /** A size that is known, one that goes by a name ('h'), or one that only the run will tell. */
@@ -230,6 +231,7 @@ function trimmed(shape: readonly number[]): readonly number[] {
 
 function encode(type: ElementType, numbers: ArrayLike<number>): Uint8Array {
   if (type === 'f32') return new Uint8Array(Float32Array.from(numbers).buffer)
+  if (type === 'f16') return new Uint8Array(Uint16Array.from(Array.from(numbers), floatToHalf).buffer)
   if (type === 'u8') return Uint8Array.from(numbers)
   if (type === 'i8') return new Uint8Array(Int8Array.from(numbers).buffer)
   if (type === 'i64') return new Uint8Array(BigInt64Array.from(Array.from(numbers), BigInt).buffer)
