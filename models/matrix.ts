@@ -2,7 +2,6 @@ import { linearInt8 } from '../kernels/linear-int8.ts'
 import { linearNBits } from '../kernels/linear-nbits.ts'
 import { lowRank } from '../kernels/low-rank.ts'
 import type { Graph, Value } from './graph/graph.ts'
-import { knownDim } from './graph/graph.ts'
 import { cast, gemm, slice } from './graph/ops.ts'
 import type { Weights } from './graph/weights.ts'
 
@@ -44,30 +43,28 @@ export type MatrixOptions = {
   hasSlot?: boolean
 }
 
-/** x [m, in] · Wᵀ + bias, plus the low-rank branch that is stored beside it or enters by a slot -> [m, out]. */
-export function product(w: Weights, x: Value, options: MatrixOptions): Value {
-  const { graph } = x
-  const k = knownDim(w.path, x, 1)
+/**
+ * The matrix at `w` over k inputs as a function of rows: x [m, k] -> x · Wᵀ + bias [m, out], plus the low-rank branch that
+ * is stored beside it or enters by a slot. Its weights are in the graph once, however often it is called.
+ */
+export function matrix(graph: Graph, w: Weights, k: number, options: MatrixOptions): (x: Value) => Value {
   const { out, rows, hasSlot = false } = options
-  const base = mainProduct(w, x, k, options)
-  if (graph.slots && hasSlot) {
-    const { down, up } = slotOf(graph, w.path, k, out)
-    return lowRank(x, down, rows ? slice(up, 0, ...rows) : up, base, w.path)
-  }
-  if (!w.has('weight.down')) return base
-  const rank = w.tensor('weight.down').shape[0]
-  const down = weight(graph, w, 'weight.down', [rank, k])
-  return lowRank(x, down, weight(graph, w, 'weight.up', [out, rank], undefined, rows), base, w.path)
+  const main = mainMatrix(graph, w, k, options)
+  const branch = graph.slots && hasSlot ? slotOf(graph, w.path, k, out) : storedBranch(graph, w, k, out)
+  if (!branch) return main
+  const { down, up } = branch
+  const factor = up(rows)
+  return (x) => lowRank(x, down, factor, main(x), w.path)
 }
 
-function mainProduct(w: Weights, x: Value, k: number, options: MatrixOptions): Value {
-  const { graph } = x
+function mainMatrix(graph: Graph, w: Weights, k: number, options: MatrixOptions): (x: Value) => Value {
   const { out, rows, shape = [out, k], per = 'token', columns = w } = options
   const n = rows ? rows[1] - rows[0] : out
   const name = w.path
   if (storedForm(columns) === 'columns') {
-    const shift = options.bias ? weight(graph, columns, 'bias', [n]) : undefined
-    return linearInt8(x, columnsOf(graph, columns, k, n), shift, { per, name })
+    const bytes = columnsOf(graph, columns, k, n)
+    const bias = options.bias ? weight(graph, columns, 'bias', [n]) : undefined
+    return (x) => linearInt8(x, bytes, bias, { per, name })
   }
   const bias = options.bias ? weight(graph, w, 'bias', [out], undefined, rows) : undefined
   const form = storedForm(w)
@@ -76,9 +73,22 @@ function mainProduct(w: Weights, x: Value, k: number, options: MatrixOptions): V
     const [, groups, bytes] = w.tensor(`weight.${form}`).shape
     const codes = graph.weight(w, `weight.${form}`, [out, groups, bytes], undefined, rows)
     const scales = graph.weight(w, 'weight.scales', [out, groups], undefined, rows)
-    return linearNBits(x, { codes, scales, bits, group: (bytes * 8) / bits, k, n }, bias, name)
+    return (x) => linearNBits(x, { codes, scales, bits, group: (bytes * 8) / bits, k, n }, bias, name)
   }
-  return gemm(x, weight(graph, w, 'weight', shape, [out, k], rows), bias, { transB: true, name })
+  const floats = weight(graph, w, 'weight', shape, [out, k], rows)
+  return (x) => gemm(x, floats, bias, { transB: true, name })
+}
+
+/** Factors of a low-rank branch: down [r, k] and up [n, r], or only some rows of it. */
+type Factors = { down: Value; up: (rows?: readonly [number, number]) => Value }
+
+function storedBranch(graph: Graph, w: Weights, k: number, n: number): Factors | undefined {
+  if (!w.has('weight.down')) return undefined
+  const rank = w.tensor('weight.down').shape[0]
+  return {
+    down: weight(graph, w, 'weight.down', [rank, k]),
+    up: (rows) => weight(graph, w, 'weight.up', [n, rank], undefined, rows),
+  }
 }
 
 /** Columns of bytes [k, n] and their scales. */
@@ -87,10 +97,10 @@ export function columnsOf(graph: Graph, w: Weights, k: number, n: number): { col
 }
 
 /** The graph's inputs for adapters of the layer at `path`: down [r, k] and up [n, r] with any rank r, 0 included. */
-function slotOf(graph: Graph, path: string, k: number, n: number): { down: Value; up: Value } {
+function slotOf(graph: Graph, path: string, k: number, n: number): Factors {
   const known = (name: string, shape: (number | null)[]) =>
     graph.inputs.find((input) => input.name === name) ?? graph.input(name, 'f32', shape)
-  const down = known(`${path}.down`, [null, k])
-  const up = known(`${path}.up`, [n, null])
-  return { down: cast(down, graph.computeType), up: cast(up, graph.computeType) }
+  const down = cast(known(`${path}.down`, [null, k]), graph.computeType)
+  const up = cast(known(`${path}.up`, [n, null]), graph.computeType)
+  return { down, up: (rows) => (rows ? slice(up, 0, ...rows) : up) }
 }
