@@ -1,3 +1,4 @@
+import { randomFillSync } from 'node:crypto'
 import { floatToHalf } from '../models/graph/half.ts'
 import { requiredTensors } from '../models/build.ts'
 import type { PlannedTensor } from '../models/checkpoint/safetensors.ts'
@@ -24,14 +25,17 @@ export async function writeRandomQuantized(path: string, config: UnetConfig): Pr
     { length: 1 << 16 },
     () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random()),
   )
-  const codes = Uint8Array.from({ length: 1 << 20 }, () => Math.floor(256 * Math.random()))
+  const codes = new Uint8Array(1 << 20)
   await writeSafetensors(
     path,
     planned,
     function* ({ name, dtype, shape }) {
       const size = shape.reduce((product, dim) => product * dim, 1)
       if (dtype === 'U8') {
-        for (let at = 0; at < size; at += codes.length) yield codes.subarray(0, Math.min(codes.length, size - at))
+        // New ones for every layer: ONNX Runtime keeps packed weights that are equal only once.
+        for (let at = 0; at < size; at += codes.length) {
+          yield randomFillSync(codes).subarray(0, Math.min(codes.length, size - at))
+        }
         return
       }
       const valueOf = valuesOf(name, shape, layers)
