@@ -113,8 +113,8 @@ function refit(values: Float32Array, from: number, to: number, scale: number, ze
   return square === 0 ? scale : product / square
 }
 
-/** Codes that the largest weight of a group is tried at. The lowest one, -8, is out of reach of a positive scale. */
-const trials = [-8.75, -8.25, -8, -7.5, -7, -6.5, -6, 6, 6.5, 7, 7.5, 8.25]
+/** Codes that the largest weight of a group is tried at: negative ones, because -8 can be reached and 8 cannot. */
+const trials = [-9, -8.5, -8, -7.5, -7, -6.5, -6, -5.5]
 
 /** Bits of the scale with the least squared error among `trials`, each fitted once more to its own codes. */
 function searchScale(values: Float32Array, from: number, to: number, extreme: number): number {
