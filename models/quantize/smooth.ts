@@ -63,7 +63,7 @@ export async function findSmoothing(
   let best: Float32Array | undefined
   let least = Infinity
   for (const candidate of candidates) {
-    const lambda = lambdaOf(candidate, spans, weightSpans)
+    const lambda = smoothingVector(candidate, spans, weightSpans)
     const inputs = roundActivations(divideColumns(x, lambda), k, options.activations)
     const lambdaCosts = costs.map((cost, i) => cost / lambda[i] ** 2)
     let error = 0
@@ -107,8 +107,12 @@ function times(matMul: MatMul, x: Float32Array, { n, k, values }: SmoothedLayer)
   return matMul(x, [x.length / k, k], values, [n, k], { transposeB: true })
 }
 
-/** The geometric mean of λ is 1, and no channel lies further than a factor of 100 from it. */
-function lambdaOf({ alpha, beta }: Candidate, spans: Float32Array, weightSpans: Float32Array): Float32Array {
+/** λ of one candidate. Its geometric mean is 1, and no channel lies further than a factor of 100 from it. */
+export function smoothingVector(
+  { alpha, beta }: Candidate,
+  spans: Float32Array,
+  weightSpans: Float32Array,
+): Float32Array {
   const logs = Float64Array.from(spans, (span, i) => alpha * safeLog(span) - beta * safeLog(weightSpans[i]))
   const mean = logs.reduce((sum, value) => sum + value, 0) / logs.length
   const bound = Math.log(100)
