@@ -7,13 +7,13 @@ const elementTypes: Record<ElementType, number> = { f32: 1, u8: 2, i8: 3, i32: 6
 const irVersion = 10
 const opset = 20
 
-/** The graph as a ModelProto. Weights are named by file, offset and length; none is read. */
-export function toOnnx(graph: Graph): Uint8Array {
+/** The graph as a ModelProto. Weights are named by file, offset and length; none is read. `version` of ONNX's operators. */
+export function toOnnx(graph: Graph, version = opset): Uint8Array {
   const pbf = new PbfWriter()
   pbf.writeVarintField(1, irVersion)
   pbf.writeStringField(2, 'vignette')
   pbf.writeMessage(7, writeGraph, graph)
-  pbf.writeMessage(8, writeOpset, { domain: '', version: opset })
+  pbf.writeMessage(8, writeOpset, { domain: '', version })
   pbf.writeMessage(8, writeOpset, { domain: 'com.microsoft', version: 1 })
   return pbf.finish()
 }
