@@ -42,8 +42,7 @@ export async function open(
       return [name, tensor]
     })
     const { y } = await session.run(Object.fromEntries(tensors) as Record<string, Tensor>)
-    const data = y.type === 'float16' ? Float32Array.from(y.data as Uint16Array, halfToFloat) : (y.data as Float32Array)
-    return { data, dims: y.dims }
+    return { data: y.data as Float32Array, dims: y.dims }
   }
   return { graph, run, release: () => session.release() }
 }
@@ -95,15 +94,12 @@ export function int8(
   return { floats, scales, on }
 }
 
-/** Half the distance between 1 and the next number. */
-const unit = { f32: 2 ** -24, f16: 2 ** -11 }
-
 /**
  * The most that a sum may differ from the exact one when every term and every partial sum is rounded, in any order:
- * `roundings` · u · Σ|terms| (Higham, Accuracy and Stability, 4.2), with room for u² terms.
+ * `roundings` · u · Σ|terms| (Higham, Accuracy and Stability, 4.2), with room for u² terms; u = 2⁻²⁴ for float32.
  */
-export function roundingBounds({ magnitudes }: Sums, roundings: number, type: 'f32' | 'f16' = 'f32'): Float64Array {
-  return magnitudes.map((magnitude) => 1.01 * roundings * unit[type] * magnitude)
+export function roundingBounds({ magnitudes }: Sums, roundings: number): Float64Array {
+  return magnitudes.map((magnitude) => 1.01 * roundings * 2 ** -24 * magnitude)
 }
 
 /** Every value within its own bound. Says where it is worst. */

@@ -5,7 +5,6 @@ import { linearNBits } from '../../kernels/linear-nbits.ts'
 import { lowRank } from '../../kernels/low-rank.ts'
 import * as reference from '../../kernels/reference.ts'
 import type { Dialect } from '../../models/graph/graph.ts'
-import { floatToHalf, halfToFloat } from '../../models/graph/half.ts'
 import { gaussians, withOutliers } from '../unit/kernels/numbers.ts'
 import { evaluate, expectWithin, nbits, open, roundingBounds } from './kernels-run.ts'
 
@@ -87,15 +86,6 @@ export function testFragments(dialect: Dialect): void {
       const off = await run({ ...fixed, ...joined(0) })
       expectWithin(off.data, parts[0].values, roundingBounds(parts[0], k + 8))
       await release()
-    })
-
-    it('of halves is cast where it is used', async () => {
-      const { down, up } = branch(4, 61)
-      const feeds = { ...fixed, down: { ...down, half: true }, up: { ...up, half: true } }
-      const got = await evaluate(dialect, feeds, ({ x, down, up, base }) => lowRank(x, down, up, base))
-      const half = (data: Float32Array) => data.map((value) => halfToFloat(floatToHalf(value)))
-      const exact = exactly(4, { down: { ...down, data: half(down.data) }, up: { ...up, data: half(up.data) } })
-      expectWithin(got.data, exact.values, roundingBounds(exact, k + 7))
     })
   })
 

@@ -1,12 +1,31 @@
 import { describe, expect, it } from 'vitest'
 import { convInt8, linearInt8 } from '../../kernels/linear-int8.ts'
+import { lowRank } from '../../kernels/low-rank.ts'
 import * as reference from '../../kernels/reference.ts'
+import { floatToHalf, halfToFloat } from '../../models/graph/half.ts'
 import { add } from '../../models/graph/ops.ts'
 import { gaussians, withOutliers } from '../unit/kernels/numbers.ts'
 import { decibels, evaluate, expectWithin, int8, open, probedRange, roundingBounds } from './kernels-run.ts'
 import { testFragments } from './kernels-shared.ts'
 
 describe('on the processor', () => testFragments('cpu'))
+
+it('a low-rank branch may stay in halves', async () => {
+  const [m, k, n, r] = [6, 40, 9, 4]
+  const x = withOutliers(gaussians(m * k, 11), k)
+  const base = gaussians(m * n, 12)
+  const halves = (size: number, seed: number) => gaussians(size, seed).map((value) => halfToFloat(floatToHalf(value)))
+  const [down, up] = [halves(r * k, 13), halves(n * r, 14)]
+  const feeds = {
+    x: { data: x, dims: [m, k] },
+    base: { data: base, dims: [m, n] },
+    down: { data: down, dims: [r, k], half: true },
+    up: { data: up, dims: [n, r], half: true },
+  }
+  const got = await evaluate('cpu', feeds, ({ x, down, up, base }) => lowRank(x, down, up, base))
+  const exact = reference.lowRank(x, down, up, base, { m, k, n, r })
+  expectWithin(got.data, exact.values, roundingBounds(exact, k + r + 3))
+})
 
 const range = await probedRange()
 
