@@ -1,10 +1,10 @@
+import { attention, everyOther } from './attention.ts'
 import type { Value } from './graph/graph.ts'
 import { expectShape, knownDim } from './graph/graph.ts'
 import { add, concat, cos, gelu, mul, sin, unsqueeze } from './graph/ops.ts'
 import type { Weights } from './graph/weights.ts'
 import {
   addPerChannel,
-  attention,
   channelAxis,
   conv2d,
   groupNorm,
@@ -49,12 +49,14 @@ export function attentionBlock(
   w: Weights,
   x: Value,
   context: Value,
-  { heads, sample, qkvBias }: { heads: number; sample: Value; qkvBias: boolean },
+  { heads, sample, qkvBias, keyStride }: { heads: number; sample: Value; qkvBias: boolean; keyStride?: Value },
 ): Value {
   const c = knownDim(w.path, x, 1)
   // `x` comes from a norm; text does not, and its first token is far larger than the others.
   const project = (name: string, rows: Value) => linear(w.at(name), rows, c, { bias: qkvBias, isNormed: rows === x })
-  const mixed = attention(project('to_q', x), project('to_k', context), project('to_v', context), heads, sample)
+  const thin = (rows: Value) => (keyStride ? everyOther(rows, sample, keyStride) : rows)
+  const [q, k, v] = [project('to_q', x), thin(project('to_k', context)), thin(project('to_v', context))]
+  const mixed = attention(q, k, v, heads, sample)
   return linear(w.at('to_out', 0), mixed, c)
 }
 
@@ -66,10 +68,15 @@ function feedForward(w: Weights, x: Value): Value {
 }
 
 /** BasicTransformerBlock on rows [n·h·w, c]: self-attention, attention to the text, feed-forward, each after its norm. */
-function transformerBlock(w: Weights, x: Value, context: Value, heads: number, sample: Value): Value {
+function transformerBlock(
+  w: Weights,
+  x: Value,
+  context: Value,
+  { heads, sample, keyStride }: { heads: number; sample: Value; keyStride?: Value },
+): Value {
   const options = { heads, sample, qkvBias: false }
   const own = layerNorm(w.at('norm1'), x)
-  x = add(x, attentionBlock(w.at('attn1'), own, own, options))
+  x = add(x, attentionBlock(w.at('attn1'), own, own, { ...options, keyStride }))
   x = add(x, attentionBlock(w.at('attn2'), layerNorm(w.at('norm2'), x), context, options))
   return endOfBlock(add(x, feedForward(w.at('ff'), layerNorm(w.at('norm3'), x))))
 }
@@ -87,13 +94,15 @@ export function transformer2d(
     depth,
     groups,
     linearProjection,
-  }: { heads: number; depth: number; groups: number; linearProjection: boolean },
+    keyStride,
+  }: { heads: number; depth: number; groups: number; linearProjection: boolean; keyStride?: Value },
 ): Value {
   const c = knownDim(w.path, x, channelAxis(x.graph))
   const isConv = !linearProjection
   let rows = pixelsToRows(groupNorm(w.at('norm'), x, groups, 1e-6)) // Transformer2DModel has its own epsilon
   rows = linear(w.at('proj_in'), rows, c, { isConv, isNormed: true })
-  for (let i = 0; i < depth; i++) rows = transformerBlock(w.at('transformer_blocks', i), rows, context, heads, x)
+  const options = { heads, sample: x, keyStride }
+  for (let i = 0; i < depth; i++) rows = transformerBlock(w.at('transformer_blocks', i), rows, context, options)
   rows = linear(w.at('proj_out'), rows, c, { isConv })
   return endOfBlock(add(rowsToPixels(rows, x), x))
 }

@@ -1,10 +1,11 @@
+import { attention } from './attention.ts'
 import type { ConfigJson } from './config-json.ts'
 import { readConfig } from './config-json.ts'
 import type { GraphOptions, Value } from './graph/graph.ts'
 import { Graph } from './graph/graph.ts'
 import { add, cast, concat, equal, gelu, matMul, quickGelu, reshape, unsqueeze } from './graph/ops.ts'
 import type { Weights } from './graph/weights.ts'
-import { attention, constant, embedding, layerNorm, linear, positionTable } from './layers.ts'
+import { constant, embedding, layerNorm, linear, positionTable } from './layers.ts'
 
 /** A CLIP text tower, by the fields of transformers' CLIPTextConfig. */
 export type ClipConfig = {

@@ -16,13 +16,11 @@ import {
   layerNormalization,
   matMul,
   mul,
-  multiHeadAttention,
   quickGelu,
   reduceSumLast,
   reshape,
   reshapeTo,
   shapeOf,
-  softmax,
   sqrt,
   sub,
   transpose,
@@ -110,7 +108,8 @@ export function conv2d(w: Weights, x: Value, { out, kernel, stride = 1, bias = t
   }
   if (graph.channelsLast && storedForm(w) !== 'floats') {
     const multiply = matrix(graph, w, 9 * channels, { out, bias })
-    return convolve(x, { stride, pads: shape.pads, strips: stripsFor(out) }, multiply)
+    const strips = graph.dialect === 'cpu' ? stripsFor(out) : 1 // graphics cards want few and large pieces of work
+    return convolve(x, { stride, pads: shape.pads, strips }, multiply)
   }
 
   expectShape(w.path, x, graph.channelsLast ? [null, null, null, channels] : [null, channels, null, null])
@@ -230,29 +229,6 @@ export function positionTable(graph: Graph, w: Weights, rows: number, d: number)
 /** x · sigmoid(x). */
 export function silu(x: Value): Value {
   return quickGelu(x, 1)
-}
-
-/**
- * softmax(q·kᵀ/√d + bias)·v per head, over rows: q [n·t, c], k and v [n·s, c] -> [n·t, c]. `sample` is any value with n
- * as its first size; `bias` is [1, 1, t, s].
- */
-export function attention(q: Value, k: Value, v: Value, heads: number, sample: Value, bias?: Value): Value {
-  const { graph } = q
-  const c = knownDim('attention', q, 1)
-  const n = sample.shape[0]
-  const split = (rows: Value, ...last: number[]) => {
-    const sizes = concat([shapeOf(sample, 0, 1), graph.constant('i64', [1 + last.length], [-1, ...last])], 0)
-    return reshapeTo(rows, sizes, [n, null, ...last])
-  }
-  if (graph.fusedAttention)
-    return reshape(multiHeadAttention(split(q, c), split(k, c), split(v, c), heads, bias), [-1, c])
-
-  const d = c / heads
-  const scaled = mul(q, constant(graph, [], [1 / Math.sqrt(d)]))
-  const perHead = (rows: Value, perm: number[]) => transpose(split(rows, heads, d), perm)
-  const scores = matMul(perHead(scaled, [0, 2, 1, 3]), perHead(k, [0, 2, 3, 1])) // [n, heads, t, s]
-  const weights = softmax(bias ? add(scores, bias) : scores)
-  return reshape(transpose(matMul(weights, perHead(v, [0, 2, 1, 3])), [0, 2, 1, 3]), [-1, c])
 }
 
 /** Nearest neighbour to twice the size, cut to the size of `like` when given: halving an odd side rounded up. */

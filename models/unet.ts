@@ -166,12 +166,23 @@ export function buildUnet(
   const context = reshape(cast(hidden, graph.computeType), [-1, config.crossAttentionDim]) // [n·t, d]
   const temb = silu(timeEmbedding(w, config, timestep)) // [n, 4 · c]; every resnet takes the SiLU of it
 
+  // Attention at the outermost level that has any takes most of the time of large pictures.
+  const outer = transformerLayers.findIndex((depth) => depth > 0)
+  const isUsed = options.keyStride && outer >= 0 && !(shallow && outer > 0)
+  const keyStride = isUsed ? graph.input('key_stride', 'i64', [1]) : undefined
+
   const layer = (block: Weights, index: number, level: number, x: Value) => {
     const h = resnetBlock(block.at('resnets', index), x, temb, blockOutChannels[level], { groups, epsilon })
     return transformerLayers[level] > 0 ? transform(block.at('attentions', index), h, level) : h
   }
   const transform = (at: Weights, x: Value, level: number, depth = transformerLayers[level]) =>
-    transformer2d(at, x, context, { heads: heads[level], depth, groups, linearProjection: config.useLinearProjection })
+    transformer2d(at, x, context, {
+      heads: heads[level],
+      depth,
+      groups,
+      linearProjection: config.useLinearProjection,
+      keyStride: level === outer ? keyStride : undefined,
+    })
 
   const noisy = pictureFromNchw(cast(sample, graph.computeType))
   let x = conv2d(w.at('conv_in'), noisy, { out: blockOutChannels[0], kernel: 3 })

@@ -12,7 +12,7 @@ import {
   transpose,
   upsampleNearest2,
 } from '../../models/graph/ops.ts'
-import { attention } from '../../models/layers.ts'
+import { attention } from '../../models/attention.ts'
 import type { FloatTensor } from '../pipeline/tensor.ts'
 import { openSession, physicalCores, type Provider, type Session } from './networks.ts'
 

@@ -45,6 +45,8 @@ export type GraphOptions = {
   channelsLast?: boolean
   /** Low-rank branches of linear layers as inputs `<path>.down` [r, in] and `<path>.up` [out, r] instead of constants. */
   slots?: boolean
+  /** Which pixels of the outermost attention are keys, as an input of the UNet: `key_stride`, see `everyOther`. */
+  keyStride?: boolean
   /** Told every weight asked for; the table of tensors is then not looked at (see `requiredTensors`). */
   onWeight?: (name: string, shape: readonly number[]) => void
 }

@@ -48,7 +48,7 @@ test('the error of the guesses stays about the tolerance, and the quicker the ch
     expect(worst, `frequency ${frequency}`).toBeLessThan(1.5 * loose.tolerance)
     return pattern.split('.').length - 1
   })
-  expect(guesses.toSorted((a, b) => b - a)).toEqual(guesses)
+  expect([...guesses].sort((a, b) => b - a)).toEqual(guesses)
   expect(guesses[0]).toBeGreaterThan(18)
   expect(guesses[4]).toBeLessThan(3)
 })
