@@ -48,10 +48,11 @@ function hashed(name: string, count: number): Float64Array {
 
 const sizeOf = (shape: readonly number[]): number => shape.reduce((product, dim) => product * dim, 1)
 
-/** Weights of the case made last: its tests follow each other. */
+/** The case made last: its tests follow each other. */
 let made: { item: Case; weights: Map<string, Float32Array> } | undefined
 
-function weightsOf(item: Case): Map<string, Float32Array> {
+/** The weights of a case by their names. */
+export function weightsOf(item: Case): Map<string, Float32Array> {
   if (made?.item !== item) {
     const required = requiredTensors(item.part, configOf(item))
     made = { item, weights: new Map([...required].map(([name, shape]) => [name, weightOf(name, shape)])) }
