@@ -27,17 +27,22 @@ export const plainMatMul: MatMul = async (a, [aRows, aColumns], b, [bRows, bColu
   if (inner !== (transposeB ? bColumns : bRows))
     throw new Error(`matMul: [${aRows}, ${aColumns}] and [${bRows}, ${bColumns}] do not fit`)
   const out = new Float32Array(m * n)
-  const row = new Float64Array(n)
+  // Columns of b one after the other in memory, rows of a as well: every element is then one dot product.
+  const left = transposeA ? turned(a, aRows, aColumns) : a
+  const right = transposeB ? b : turned(b, bRows, bColumns)
   for (let i = 0; i < m; i++) {
-    row.fill(0)
-    for (let k = 0; k < inner; k++) {
-      const factor = transposeA ? a[k * aColumns + i] : a[i * aColumns + k]
-      if (factor === 0) continue
-      if (transposeB) for (let j = 0; j < n; j++) row[j] += factor * b[j * bColumns + k]
-      else for (let j = 0, at = k * bColumns; j < n; j++, at++) row[j] += factor * b[at]
+    for (let j = 0; j < n; j++) {
+      let sum = 0
+      for (let p = i * inner, q = j * inner; p < (i + 1) * inner; p++, q++) sum += left[p] * right[q]
+      out[i * n + j] = sum
     }
-    out.set(row, i * n)
   }
+  return out
+}
+
+function turned(a: Float32Array, rows: number, columns: number): Float32Array {
+  const out = new Float32Array(a.length)
+  for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) out[j * rows + i] = a[i * columns + j]
   return out
 }
 

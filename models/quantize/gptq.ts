@@ -139,7 +139,7 @@ export async function roundWithFeedback(
     }
   }
   for (const { start, size, order, factor } of feedback) {
-    const wanted = turned(values, n, k, start, order)
+    const wanted = turned(values, n, k, start, order) // and, once an input has its turn, what became of it
     const errors = new Float32Array(size * n)
     for (let first = 0; first < size; first += lazy) {
       const end = Math.min(first + lazy, size)
@@ -170,12 +170,12 @@ export async function roundWithFeedback(
           let code = (goal[row] + shifted[row]) * inverse[row] + whole - whole
           if (code > high) code = high
           else if (code < low) code = low
-          shifted[row] = goal[row] - code * step[row]
+          const value = code * step[row]
+          shifted[row] = goal[row] - value
+          goal[row] = value
         }
       }
     }
-    // rounded = wanted - errors, turned back
-    for (let i = 0; i < wanted.length; i++) wanted[i] -= errors[i]
     turnBack(wanted, rounded, n, k, start, order)
   }
   return rounded

@@ -38,6 +38,9 @@ const candidates: Candidate[] = [
   ...alphas.map((alpha) => ({ alpha, beta: 0 })),
 ]
 
+/** Share of the unsmoothed error that a vector has to stay below: a few per cent of gain are chance. */
+const leastGain = 0.95
+
 /** Outputs of a layer that the choice is made with: every second or third of a wide layer say enough. */
 const mostOutputs = 512
 
@@ -73,7 +76,8 @@ export async function findSmoothing(
       error += squaredDistance(await times(options.matMul, inputs, columns), outputs) / (x.length / k)
       error += await costOfCodes(layer, lambdaCosts, options)
     }
-    if (error < least) [best, least] = [candidate.alpha === 0 ? undefined : lambda, error]
+    const isPlain = candidate.alpha === 0
+    if (error < least) [best, least] = isPlain ? [undefined, error * leastGain] : [lambda, error]
   }
   return best
 }
