@@ -79,58 +79,36 @@ function coveringScale(scale: number, largest: number, top: number): number {
   return halfToFloat(half) * (top + 0.5) < largest && half < 0x7bff ? half + 1 : half
 }
 
-/** Sum of squared errors of values[from … to) in codes of this scale. */
-function errorOf(values: Float32Array, from: number, to: number, scale: number, zero: number, most: number): number {
-  const inverse = 1 / scale
-  const half = zero + 0.5
-  let sum = 0
-  for (let i = from; i < to; i++) {
-    const value = values[i]
-    let code = (value * inverse + half) | 0
-    if (code < 0) code = 0
-    else if (code > most) code = most
-    const error = value - (code - zero) * scale
-    sum += error * error
-  }
-  return sum
-}
-
-/** The scale that fits the codes chosen with `scale` best, by least squares: Σ value · code / Σ code². */
-function refit(values: Float32Array, from: number, to: number, scale: number, zero: number, most: number): number {
-  const inverse = 1 / scale
-  const half = zero + 0.5
-  let product = 0
-  let square = 0
-  for (let i = from; i < to; i++) {
-    const value = values[i]
-    let code = (value * inverse + half) | 0
-    if (code < 0) code = 0
-    else if (code > most) code = most
-    code -= zero
-    product += value * code
-    square += code * code
-  }
-  return square === 0 ? scale : product / square
-}
-
-/** Codes that the largest weight of a group is tried at: negative ones, because -8 can be reached and 8 cannot. */
+/** Codes that the largest weight of a group is tried at: negative ones, because -8 is a code and 8 is not. */
 const trials = [-9, -8.5, -8, -7.5, -7, -6.5, -6, -5.5]
 
-/** Bits of the scale with the least squared error among `trials`, each fitted once more to its own codes. */
+/**
+ * Bits of the scale with the least squared error for values[from … to), whose largest magnitude is that of `extreme`. Each
+ * trial chooses codes c; with p = Σ w·c and q = Σ c² the error of these codes under any scale s is Σ w² - 2sp + s²q, least
+ * at s = p / q.
+ */
 function searchScale(values: Float32Array, from: number, to: number, extreme: number): number {
   let best = 0
-  let bestError = Infinity
+  let least = 0 // Σ w² is the same for all
   for (let t = 0; t < trials.length; t++) {
-    let half = halfScale(extreme / trials[t])
-    for (let pass = 0; pass < 2; pass++) {
-      const scale = halfToFloat(half)
-      if (scale === 0) break
-      const error = errorOf(values, from, to, scale, 8, 15)
-      if (error < bestError) {
-        bestError = error
-        best = half
-      }
-      if (pass === 0) half = halfScale(refit(values, from, to, scale, 8, 15))
+    const inverse = trials[t] / extreme
+    let product = 0
+    let square = 0
+    for (let i = from; i < to; i++) {
+      const value = values[i]
+      let code = (value * inverse + 8.5) | 0
+      if (code < 0) code = 0
+      else if (code > 15) code = 15
+      code -= 8
+      product += value * code
+      square += code * code
+    }
+    const half = halfScale(product / square)
+    const scale = halfToFloat(half)
+    const error = scale * (scale * square - 2 * product)
+    if (error < least) {
+      least = error
+      best = half
     }
   }
   return best
@@ -230,7 +208,13 @@ export function dequantizeGroups({ codes, scales }: GroupCodes, { n, k, bits, gr
       if (bits === 8) {
         for (let i = 0; i < size; i++) values[to + i] = (codes[at + i] - 128) * scale
       } else {
-        for (let i = 0; i < size; i++) values[to + i] = (((codes[at + (i >> 1)] >> ((i & 1) << 2)) & 15) - 8) * scale
+        const pairs = size >> 1
+        for (let i = 0; i < pairs; i++) {
+          const byte = codes[at + i]
+          values[to + 2 * i] = ((byte & 15) - 8) * scale
+          values[to + 2 * i + 1] = ((byte >> 4) - 8) * scale
+        }
+        if (size % 2 === 1) values[to + size - 1] = ((codes[at + pairs] & 15) - 8) * scale
       }
     }
   }
