@@ -48,13 +48,16 @@ export async function ensureFastForm(modelFolder: string, options: FastFormOptio
     }
     const { tensors } = await readSafetensors(target)
     const table = new Map([...tensors].map(([name, tensor]) => [name, { ...tensor, file: weights }]))
-    for (const { name, onnx } of buildNetworks([{ part: 'unet', config, tensors: table }], { dialect: 'cpu' })) {
+    for (const { name, onnx } of buildNetworks([{ part: 'unet', config, tensors: table }], {
+      dialect: 'cpu',
+      keyStride: true,
+    })) {
       const path = join(folder, graphFile(name, 'cpu'))
       const present = await readFile(path).catch(() => undefined)
       if (!present?.equals(onnx)) await replaceFile(path, onnx)
     }
   } catch (error) {
-    throw fromSystemError(error) ?? error
+    throw fromSystemError(error) ?? inTheWay(error, folder) ?? error
   }
 }
 
@@ -63,6 +66,12 @@ async function unetPart(modelFolder: string): Promise<{ config: PartConfigs['une
   const part = parts.find((each) => each.part === 'unet')
   if (part?.part !== 'unet') throw new Error(`${modelFolder}: parts.json names no unet`)
   return part
+}
+
+/** Something that is no folder lies where the folder should be. */
+function inTheWay(error: unknown, folder: string): VignetteError | undefined {
+  if (!(error instanceof Error) || !('code' in error) || error.code !== 'EEXIST') return undefined
+  return new VignetteError('folder-unwritable', `A file is in the way of the folder ${folder}.`, { cause: error })
 }
 
 /** The system may want some of the disk for itself. */

@@ -84,6 +84,8 @@ export async function openSession(model: string | Uint8Array, settings: SessionS
   return {
     async run(inputs, outputs = session.outputNames) {
       const feeds = Object.fromEntries(Object.entries(inputs).map(([name, value]) => [name, toOrt(value)]))
+      if (session.inputNames.includes('key_stride'))
+        feeds.key_stride ??= new ort.Tensor('int64', BigInt64Array.of(1n), [1])
       const results = await session.run(feeds, outputs)
       return Object.fromEntries(outputs.map((name) => [name, fromOrt(name, results[name])]))
     },
@@ -177,7 +179,7 @@ export function openNetworks(folder: string, options: NetworksOptions = {}): Ope
     const used = () => [...sessions.values()].reduce((sum, entry) => sum + entry.bytes, 0)
     while (sessions.size > 0 && used() + bytes > budgetBytes) await unload([...sessions.keys()][0])
     const session = await explainMemory(`Loading ${describe[name]} of ${manifest.name}`, bytes, () =>
-      provider === 'cpu' && bytes >= prepareFromBytes
+      provider === 'cpu' && bytes >= prepareFromBytes && home(name) === folder
         ? openPrepared(name, file, bytes, { provider, threads })
         : openSession(file, { provider, threads }),
     )

@@ -82,7 +82,8 @@ export function serve(transport: Transport<EngineEvent, EngineCommand>, entry: s
         if (device.provider === 'cpu' || command.device !== 'auto' || !isOurs || signal.aborted) throw error
         // Passed the test and fails with a real network: its memory is too small, or a driver has a fault we did not test.
         await close()
-        const report = processor(`${device.name} failed: ${message.split('\n')[0].slice(0, 200)}`)
+        const reason = `${device.name} failed: ${message.split('\n')[0].slice(0, 200)}`
+        const report = { ...processor(reason), fourBit: await fourBitReport(entry) }
         started.device = Promise.resolve(report)
         transport.post({
           type: 'notice',
