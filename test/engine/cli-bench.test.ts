@@ -31,7 +31,7 @@ function bench(...args: string[]): Promise<{ code: number | null; stdout: string
 test('npm run bench measures networks and a whole picture and appends a line for programs', async () => {
   const { code, stdout } = await bench(model, '--only', 'unet,picture', '--runs', '1', '--size', '64')
   expect(code).toBe(0)
-  expect(stdout).toMatch(/unet +\d+\.\d\d +\d+\.\d\d +\d+\.\d\d +\d+ MB\npicture /)
+  expect(stdout).toMatch(/unet +\d+\.\d\d +\d+\.\d\d +\d+\.\d\d +\d+ MB +\d+ MB\npicture /)
   const [line] = readFileSync(join(scratch, 'bench-results.jsonl'), 'utf8')
     .trim()
     .split('\n')
