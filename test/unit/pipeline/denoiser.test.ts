@@ -81,3 +81,16 @@ test('full rescale gives each picture’s prediction the deviation of the unguid
     expect(deviation(rescaled.subarray(...part)) / deviation(plain.subarray(...part))).toBeCloseTo(1, 4)
   }
 })
+
+test('single rows: every picture and pass in a run of its own, with the same result', async () => {
+  const levels = noiseLevels(gaussianNetworks().manifest.schedule)
+  const options = { levels, conditioning: { context: context([-1, 1]), notices: [] }, shape, guidanceRescale: 0.5 }
+  const batched = gaussianNetworks()
+  const single = { ...gaussianNetworks(), singleRows: true }
+  const both = { ...options, guidanceScale: 3, batchGuidance: true }
+  const together = await createDenoiser(batched, both)(x, 2)
+  const apart = await createDenoiser(single, both)(x, 2)
+  expect(apart).toEqual(together)
+  expect(batched.calls.unet).toEqual({ runs: 1, largestBatch: 4 })
+  expect(single.calls.unet).toEqual({ runs: 4, largestBatch: 1 })
+})

@@ -1,8 +1,10 @@
 import { beforeAll, describe, expect, test } from 'vitest'
 import { generate, type GenerateOptions } from '../../../main/pipeline/generate.ts'
 import type { RgbImage } from '../../../main/pipeline/image.ts'
+import { createTextCache } from '../../../main/pipeline/text-cache.ts'
 import { createTokenizer, type Tokenizer } from '../../../main/pipeline/tokenizer.ts'
 import type { GenerateEvent, GenerateJob } from '../../../main/pipeline/types.ts'
+import { VignetteError } from '../../../models/errors.ts'
 import { readClipMerges } from '../../../models/tokenizer/load.ts'
 import { samplerNames, scheduleNames } from '../../../preload/limits.ts'
 import { gaussianNetworks, smallJob } from './gaussian-networks.ts'
@@ -80,6 +82,65 @@ test('both guidance passes in one batch or one after the other: the same picture
   expect(largestDifference(second, first)).toBe(0)
   expect(batched.calls.unet).toEqual({ runs: 8, largestBatch: 2 })
   expect(split.calls.unet).toEqual({ runs: 16, largestBatch: 1 })
+})
+
+test('guidance is one batch up to 64 × 64 latent positions and two runs beyond, unless told otherwise', async () => {
+  const run64 = async (changes: Partial<GenerateJob>, options?: GenerateOptions) => {
+    const networks = gaussianNetworks()
+    await run(smallJob({ guidanceScale: 5, steps: 1, ...changes }), networks, options)
+    return networks.calls.unet
+  }
+  expect(await run64({ width: 512, height: 512 })).toEqual({ runs: 1, largestBatch: 2 })
+  expect(await run64({ width: 520, height: 512 })).toEqual({ runs: 2, largestBatch: 1 })
+  expect(await run64({ width: 520, height: 512 }, { batchGuidance: true })).toEqual({ runs: 1, largestBatch: 2 })
+})
+
+test('the second picture of a prompt runs no text encoder, whatever else is new', async () => {
+  const networks = { ...gaussianNetworks({ family: 'sdxl' }), texts: createTextCache() }
+  const job = smallJob({ guidanceScale: 5, negativePrompt: '(dull:1.2) colours' })
+  const [first] = images(await run(job, networks))
+  const counts = () => [networks.calls.text_encoder?.runs, networks.calls.text_encoder_2?.runs]
+  expect(counts()).toEqual([2, 2])
+  const [again] = images(await run(job, networks))
+  await run({ ...job, seed: 9, width: 128, steps: 2, sampler: 'euler_a', guidanceScale: 2 }, networks)
+  expect(counts()).toEqual([2, 2])
+  expect(largestDifference(again, first)).toBe(0)
+  // Another weight of a word is the same text to the encoder; another word is one more run.
+  await run({ ...job, negativePrompt: '(dull:1.4) colours' }, networks)
+  expect(counts()).toEqual([2, 2])
+  await run({ ...job, prompt: 'a red barn at dawn' }, networks)
+  expect(counts()).toEqual([3, 3])
+})
+
+test('another clip skip reads another block, and is read again', async () => {
+  const networks = { ...gaussianNetworks(), texts: createTextCache() }
+  for (const clipSkip of [1, 2, 1, 2]) await run(smallJob({ clipSkip }), networks)
+  expect(networks.calls.text_encoder?.runs).toBe(2)
+})
+
+test('decoding that runs out of memory goes on once in smaller pieces, and says so', async () => {
+  const limited = (pixels: number) => {
+    const networks = gaussianNetworks()
+    const released: number[] = []
+    return {
+      ...networks,
+      released,
+      release: async () => void released.push(1),
+      async run(...[network, inputs, outputs]: Parameters<typeof networks.run>) {
+        const [, , h, w] = inputs.latent_sample?.shape ?? []
+        if (network === 'vae_decoder' && h * w * 64 > pixels) throw new VignetteError('out-of-memory', 'too much')
+        return networks.run(network, inputs, outputs)
+      },
+    }
+  }
+  const job = smallJob({ width: 256, height: 256, steps: 1, init: { image: gradient(256, 256), strength: 0 } })
+  const [whole] = images(await run(job))
+  const small = limited(128 * 128)
+  const events = await run(job, small)
+  expect(notices(events).filter((text) => text.startsWith('Memory ran short'))).toHaveLength(1)
+  expect(largestDifference(images(events)[0], whole)).toBeLessThanOrEqual(1)
+  expect(small.released).toHaveLength(1)
+  await expect(run(job, limited(100 * 100))).rejects.toMatchObject({ code: 'out-of-memory' })
 })
 
 test('guidance 1 is a single pass, and says that the negative prompt has no effect', async () => {
