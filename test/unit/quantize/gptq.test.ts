@@ -66,7 +66,7 @@ test('costs never exceed the power of the input: what others can make good is ch
   const costs = costsOf(await feedbackOf(x, k, 1, matMul), k)
   let cheaper = 0
   for (let i = 0; i < k; i++) {
-    expect(costs[i]).toBeLessThan(1.0101 * powerOf(i))
+    expect(costs[i]).toBeLessThan(1.0301 * powerOf(i))
     if (costs[i] < 0.5 * powerOf(i)) cheaper++
   }
   expect(cheaper).toBeGreaterThan(k / 2)
@@ -78,9 +78,9 @@ describe('the space of outputs', () => {
     const there = await toOutputSpace(values, n, k, feedback, matMul)
     const outputs = await matMul(x, [rows, k], values, [n, k], { transposeB: true })
     const length = (of: Float32Array) => of.reduce((sum, value) => sum + value * value, 0)
-    // Up to the damping, a hundredth of what each input would make alone.
+    // Up to the damping, three hundredths of what each input would make alone.
     expect(length(there) / (length(outputs) / rows)).toBeGreaterThan(1)
-    expect(length(there) / (length(outputs) / rows)).toBeLessThan(1.05)
+    expect(length(there) / (length(outputs) / rows)).toBeLessThan(1.1)
   })
 
   test('is left the way it was entered', async () => {
