@@ -6,24 +6,14 @@ export type Columns = {
   scales: Float32Array
 }
 
-export type ColumnsOptions = {
-  n: number
-  k: number
-  /**
-   * The largest code. 63 for processors that add pairs of byte products in 16 bits (see byte-pairs.ts): there two of
-   * 255 · 127 do not fit.
-   */
-  range?: 127 | 63
-}
-
 /** Side of the squares in which the matrix is turned: 64 rows of 64 bytes stay in the first cache. */
 const side = 64
 
 /**
- * Weights [n, k] in -range … range, the largest magnitude of each output at the end, turned to [k, n]. An output of zeros
- * gets scale 1.
+ * Weights [n, k] in -127 … 127, the largest magnitude of each output at the end, turned to [k, n]. An output of zeros gets
+ * scale 1. Processors without VNNI add pairs of byte products in 16 bits, where two of 255 · 127 do not fit: see README.
  */
-export function toColumns(weights: Float32Array, { n, k, range = 127 }: ColumnsOptions): Columns {
+export function toColumns(weights: Float32Array, { n, k }: { n: number; k: number }): Columns {
   if (weights.length !== n * k) throw new Error(`${weights.length} weights are not ${n} x ${k}`)
   const columns = new Int8Array(k * n)
   const scales = new Float32Array(n)
@@ -37,7 +27,7 @@ export function toColumns(weights: Float32Array, { n, k, range = 127 }: ColumnsO
         const magnitude = Math.abs(weights[i])
         if (magnitude > largest) largest = magnitude
       }
-      const scale = largest === 0 ? 1 : Math.fround(largest / range)
+      const scale = largest === 0 ? 1 : Math.fround(largest / 127)
       scales[first + r] = scale
       const inverse = 1 / scale
       // + 128.5 and cut off, - 128: the nearest whole number.

@@ -1,4 +1,4 @@
-import type { Graph, Value } from '../models/graph/graph.ts'
+import type { Value } from '../models/graph/graph.ts'
 import { expectShape, knownDim } from '../models/graph/graph.ts'
 import type { Quantized } from '../models/graph/ops.ts'
 import {
@@ -17,6 +17,7 @@ import {
 } from '../models/graph/ops.ts'
 import type { Im2colOptions } from './im2col.ts'
 import { convolve, stripsFor } from './im2col.ts'
+import { once } from './once.ts'
 
 // Linear layers and convolutions over bytes: activations are quantised by the run, weights beforehand (columns.ts).
 
@@ -36,38 +37,26 @@ export type Int8Options = {
 /** A matrix as bytes, one scale for each row: x[m][k] = (q - 128) · scale[m], q and scale [m]. */
 type QuantizedRows = { q: Value; scale: Value }
 
-const tensors = new WeakMap<Graph, Map<string, Quantized>>()
-const rows = new WeakMap<Graph, Map<string, QuantizedRows>>()
-
-/** The result of `make` for `x`, made once in each graph however many layers read `x`. */
-function once<T>(known: WeakMap<Graph, Map<string, T>>, x: Value, make: (x: Value) => T): T {
-  const ofGraph = known.get(x.graph) ?? new Map<string, T>()
-  known.set(x.graph, ofGraph)
-  const found = ofGraph.get(x.name) ?? make(x)
-  ofGraph.set(x.name, found)
-  return found
-}
+const asBytes = once(dynamicQuantizeLinear)
 
 /** x of any shape as bytes with one scale and zero point; the same one for every layer that reads the same value. */
 export function quantizedTensor(x: Value): Quantized {
-  const quantized = once(tensors, x, dynamicQuantizeLinear)
+  const quantized = asBytes(x)
   return { ...quantized, q: { ...quantized.q, shape: x.shape } }
 }
 
 /** x [m, k] as bytes with a scale for each row, symmetric about 128; the same for every layer that reads the value. */
-export function quantizedRows(x: Value): QuantizedRows {
-  return once(rows, x, () => {
-    const { graph } = x
-    const m = x.shape[0]
-    // A row of zeros must not divide by zero.
-    // Two passes that only read; the largest of Abs would write all of x once more and take twice as long.
-    const extreme = maximum(reduceMaxLast(x), neg(reduceMinLast(x)))
-    const largest = maximum(extreme, graph.constant('f32', [], [1e-30]))
-    const scale = mul(largest, graph.constant('f32', [], [1 / 127])) // [m]
-    const zeros = expandTo(graph.constant('u8', [1], [128]), shapeOf(x, 0, 1), [m])
-    return { q: quantizeLinear(x, scale, zeros, 0), scale }
-  })
-}
+export const quantizedRows = once((x: Value): QuantizedRows => {
+  const { graph } = x
+  const m = x.shape[0]
+  // Two passes that only read; the largest of Abs would write all of x once more and take twice as long.
+  const extreme = maximum(reduceMaxLast(x), neg(reduceMinLast(x)))
+  // A row of zeros must not divide by zero.
+  const largest = maximum(extreme, graph.constant('f32', [], [1e-30]))
+  const scale = mul(largest, graph.constant('f32', [], [1 / 127])) // [m]
+  const zeros = expandTo(graph.constant('u8', [1], [128]), shapeOf(x, 0, 1), [m])
+  return { q: quantizeLinear(x, scale, zeros, 0), scale }
+})
 
 /** x [m, k] · columns · scales + bias -> [m, n], over bytes. */
 export function linearInt8(x: Value, w: Int8Weights, bias: Value | undefined, { per, name }: Int8Options): Value {

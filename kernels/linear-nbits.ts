@@ -1,8 +1,19 @@
 import type { Value } from '../models/graph/graph.ts'
 import { expectShape } from '../models/graph/graph.ts'
-import { cast, dequantizeLinear, expandTo, gemm, matMulNBits, reshape, shapeOf, slice } from '../models/graph/ops.ts'
+import {
+  add,
+  cast,
+  dequantizeLinear,
+  expandTo,
+  gemm,
+  matMulNBits,
+  reshape,
+  reshapeTo,
+  slice,
+} from '../models/graph/ops.ts'
 import type { Bits } from './int4.ts'
 import { groupCount } from './int4.ts'
+import { castLate, zeroOf } from './late.ts'
 
 export type NBitsWeights = {
   /** u8 [n, groups, bytes of a group], as drawn in int4.ts. */
@@ -28,7 +39,7 @@ export function linearNBits(x: Value, w: NBitsWeights, bias: Value | undefined, 
   expectShape(name, x, [null, k])
   expectShape(name, codes, [n, groups, (group * bits) / 8])
   expectShape(name, w.scales, [n, groups])
-  const scales = cast(w.scales, x.type)
+  const scales = castLate(w.scales, x, x.type)
   const shift = bias && cast(bias, x.type)
   if (bits === 8 && x.graph.dialect === 'cpu') return linearOfBytes(x, { ...w, scales }, shift, name)
   return matMulNBits(x, codes, scales, shift, { bits, group, k, n, accuracy: float32 }, name)
@@ -42,9 +53,11 @@ function linearOfBytes(x: Value, w: NBitsWeights, bias: Value | undefined, name:
   const { codes, scales, group, k, n } = w
   const { graph } = x
   const groups = groupCount(k, group)
-  const perGroup = reshape(scales, [n * groups])
-  const zeros = expandTo(graph.constant('u8', [1], [128]), shapeOf(perGroup), [n * groups])
-  const floats = dequantizeLinear(reshape(codes, [n * groups, group]), perGroup, zeros, 0)
+  // Sizes that wait for x, see late.ts: else floats of all layers would be made at once.
+  const sizes = (...numbers: number[]) => add(graph.constant('i64', [numbers.length], numbers), zeroOf(x))
+  const bytes = reshapeTo(codes, sizes(n * groups, group), [n * groups, group])
+  const zeros = expandTo(graph.constant('u8', [1], [128]), sizes(n * groups), [n * groups])
+  const floats = dequantizeLinear(bytes, reshape(scales, [n * groups]), zeros, 0)
   const matrix = reshape(floats, [n, groups * group])
   return gemm(x, groups * group === k ? matrix : slice(matrix, 1, 0, k), bias, { transB: true, name })
 }

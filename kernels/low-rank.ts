@@ -1,6 +1,7 @@
 import type { Value } from '../models/graph/graph.ts'
 import { expectShape } from '../models/graph/graph.ts'
-import { cast, gemm } from '../models/graph/ops.ts'
+import { gemm } from '../models/graph/ops.ts'
+import { castLate } from './late.ts'
 
 /**
  * base + x·downᵀ·upᵀ: x [m, k], down [r, k], up [n, r], base [m, n] -> [m, n]. The rank may be 0 and may be known to the
@@ -9,6 +10,6 @@ import { cast, gemm } from '../models/graph/ops.ts'
  */
 export function lowRank(x: Value, down: Value, up: Value, base: Value, name = 'low-rank'): Value {
   expectShape(name, base, [null, up.shape[0]])
-  const hidden = gemm(x, cast(down, x.type), undefined, { transB: true, name: `${name}.down` }) // [m, r]
-  return gemm(hidden, cast(up, x.type), base, { transB: true, name: `${name}.up` })
+  const hidden = gemm(x, castLate(down, x, x.type), undefined, { transB: true, name: `${name}.down` }) // [m, r]
+  return gemm(hidden, castLate(up, x, x.type), base, { transB: true, name: `${name}.up` })
 }

@@ -86,8 +86,8 @@ function storedBranch(graph: Graph, w: Weights, k: number, n: number): Factors |
   if (!w.has('weight.down')) return undefined
   const rank = w.tensor('weight.down').shape[0]
   return {
-    down: weight(graph, w, 'weight.down', [rank, k]),
-    up: (rows) => weight(graph, w, 'weight.up', [n, rank], undefined, rows),
+    down: graph.weight(w, 'weight.down', [rank, k]),
+    up: (rows) => graph.weight(w, 'weight.up', [n, rank], undefined, rows),
   }
 }
 
