@@ -1,9 +1,9 @@
 import type { Groups } from '../../kernels/int4.ts'
+import { dequantizeGroups, quantizeGroups } from '../../kernels/int4.ts'
 import { toFloat16, toFloat32 } from '../checkpoint/dtypes.ts'
 import type { MatMul } from './algebra.ts'
 import type { Feedback } from './gptq.ts'
 import { fromOutputSpace, toOutputSpace } from './gptq.ts'
-import { fittingScales, roundToScales } from './scales.ts'
 import type { LowRank } from './svd.ts'
 import { truncatedSvd } from './svd.ts'
 
@@ -37,7 +37,7 @@ export async function findBranch(
 ): Promise<{ branch: Branch | undefined; weights: Float32Array; error: number }> {
   const { n, k } = groups
   if (rank === 0) {
-    const weights = roundToScales(target, groups, fittingScales(target, groups))
+    const weights = nearest(target, groups)
     return { branch: undefined, weights, error: await errorOf(weights) }
   }
   let best: { branch: Branch; weights: Float32Array; error: number } | undefined
@@ -54,7 +54,7 @@ export async function findBranch(
     const branch = await inHalves(found, n, k, matMul)
     const { product } = branch
     const rest = difference(target, product)
-    const rounded = roundToScales(rest, groups, fittingScales(rest, groups))
+    const rounded = nearest(rest, groups)
     const weights = new Float32Array(target.length)
     for (let i = 0; i < weights.length; i++) weights[i] = rounded[i] + product[i]
     const error = await errorOf(weights)
@@ -96,6 +96,11 @@ async function inHalves({ rank, down, up }: LowRank, n: number, k: number, matMu
   const floats = (bits: Uint16Array) => toFloat32(new Uint8Array(bits.buffer), 'F16')
   const product = await matMul(floats(upHalves), [n, rank], floats(downHalves), [rank, k])
   return { down: downHalves, up: upHalves, product }
+}
+
+/** The values [n, k] that the nearest codes stand for; with the best scales when none are given. */
+export function nearest(values: Float32Array, groups: Groups, scales?: Uint16Array): Float32Array {
+  return dequantizeGroups(quantizeGroups(values, { ...groups, scales, search: true }), groups)
 }
 
 /** a - b */

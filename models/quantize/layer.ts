@@ -1,10 +1,9 @@
-import { dequantizeGroups, quantizeGroups } from '../../kernels/int4.ts'
+import { groupScales, quantizeGroups } from '../../kernels/int4.ts'
 import { roundActivations } from './activations.ts'
 import type { MatMul } from './algebra.ts'
-import { difference, findBranch, refitBranch, squaredDistance } from './branch.ts'
+import { difference, findBranch, nearest, refitBranch, squaredDistance } from './branch.ts'
 import type { Feedback } from './gptq.ts'
 import { costsOf, feedbackOf, roundWithFeedback, scaledFeedback } from './gptq.ts'
-import { fittingScales, roundToScales } from './scales.ts'
 import { columnSpans, divideColumns, findSmoothing, multiplyColumns } from './smooth.ts'
 
 /** A linear layer, or a convolution as a matrix over its taps, that waits to be quantised. */
@@ -160,8 +159,8 @@ async function quantizeLayer(
   // What the branch leaves goes into codes: the nearest ones, or those with feedback where they come out better.
   let { branch } = found
   const rest = branch ? difference(target, branch.product) : target
-  const scales = fittingScales(rest, groups, { search: true })
-  let rounded = roundToScales(rest, groups, scales)
+  const scales = groupScales(rest, groups, { search: true })
+  let rounded = nearest(rest, groups, scales)
   let weights = branch ? sum(rounded, branch.product) : rounded
   let error = await heldOut.errorOf(weights)
   if (inputs?.feedback) {
@@ -178,7 +177,7 @@ async function quantizeLayer(
   }
 
   const power = heldOut.power || 1
-  const plain = dequantizeGroups(quantizeGroups(values, groups), groups)
+  const plain = nearest(values, groups, groupScales(values, groups))
   const columns = roundActivations(weights, k, 'token') // int8 with a scale per output, as kernels/columns.ts
   const errors: LayerErrors = {
     nearest: (await heldOut.errorOf(inputScale ? multiplyColumns(plain, inputScale) : plain)) / power,

@@ -1,9 +1,8 @@
 import { roundActivations } from './activations.ts'
 import type { MatMul } from './algebra.ts'
 import { difference, squaredDistance } from './branch.ts'
-import { groupCount } from '../../kernels/int4.ts'
+import { groupCount, groupScales } from '../../kernels/int4.ts'
 import { halfToFloat } from '../graph/half.ts'
-import { fittingScales } from './scales.ts'
 import { truncatedSvd } from './svd.ts'
 
 /** Weights [n, k] of layers that read the same input. */
@@ -93,7 +92,7 @@ async function costOfCodes(
     const found = await truncatedSvd(values, n, k, { rank, matMul, powerIterations: 1 })
     rest = difference(values, await matMul(found.up, [n, found.rank], found.down, [found.rank, k]))
   }
-  const scales = fittingScales(rest, { n, k, bits, group })
+  const scales = groupScales(rest, { n, k, bits, group })
   const perRow = groupCount(k, group)
   let cost = 0
   for (let g = 0; g < perRow; g++) {

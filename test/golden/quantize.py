@@ -52,24 +52,19 @@ def groups_of(k, group):
 
 
 def scales_of(w, group):
-    """Per group: its extreme at -8, or four other sizes around that, whichever has the least squared error."""
+    """Per group: the extreme tried at eight codes, each scale fitted to the codes it chose; the least squared error wins."""
     out = np.zeros((len(w), len(groups_of(w.shape[1], group))))
     for g, (a, b) in enumerate(groups_of(w.shape[1], group)):
         block = w[:, a:b]
-        extreme = np.take_along_axis(block, np.abs(block).argmax(1)[:, None], 1)[:, 0]
+        extreme = np.take_along_axis(block, np.abs(block).argmax(1)[:, None], 1)
         least = np.full(len(w), np.inf)
-        for share in (1, 0.88, 0.94, 0.82, 1.08):
-            scale = half(extreme / -8 * share)
-            error = ((block - np.clip(np.rint(block / scale[:, None]), -8, 7) * scale[:, None]) ** 2).sum(1)
+        for at in (-9, -8.5, -8, -7.5, -7, -6.5, -6, -5.5):
+            codes = np.clip(np.floor(block * (at / extreme) + 0.5), -8, 7)
+            scale = half((block * codes).sum(1) / (codes**2).sum(1))
+            error = ((block - codes * scale[:, None]) ** 2).sum(1)
             better = error < least
             out[better, g], least[better] = scale[better], error[better]
     return out
-
-
-def first_scales(w, group):
-    bounds = groups_of(w.shape[1], group)
-    extremes = [np.take_along_axis(w[:, a:b], np.abs(w[:, a:b]).argmax(1)[:, None], 1)[:, 0] for a, b in bounds]
-    return half(np.stack(extremes, 1) / -8)
 
 
 def per_input(scales, k, group):
@@ -92,15 +87,15 @@ def factors(w, rank):
     return half(u[:, :rank] * s[:rank]), half(vt[:rank])
 
 
-def alternate(w, x, rank, group, rounds):
-    """The error that branch and nearest codes leave in the output, round by round."""
+def alternate(w, rank, group, rounds):
+    """The squared error that branch and nearest codes leave in the weights, round by round."""
     errors, rounded = [], np.zeros_like(w)
     for _ in range(rounds):
         up, down = factors(w - rounded, rank)
-        branch = up @ down
-        scales = first_scales(w - branch, group)
-        rounded = nearest(w - branch, scales, group) * per_input(scales, w.shape[1], group)
-        errors.append(error_of(x, w, branch + rounded))
+        rest = w - up @ down
+        scales = scales_of(rest, group)
+        rounded = nearest(rest, scales, group) * per_input(scales, w.shape[1], group)
+        errors.append(((rest - rounded) ** 2).sum() / (w**2).sum())
     return errors
 
 
@@ -154,7 +149,6 @@ def case(seed, n, channels, taps, rows, group, rank, alpha, beta):
     k = channels * taps
     lam = smoothing(w, x, alpha, beta)
     w, x = w * lam, x / lam
-    errors = alternate(w, x, rank, group, 3)
     up, down = factors(w, rank)
     branch = up @ down
     rest = w - branch
@@ -168,10 +162,11 @@ def case(seed, n, channels, taps, rows, group, rank, alpha, beta):
         "seed": seed, "n": n, "channels": channels, "taps": taps, "rows": rows, "group": group, "rank": rank,
         "alpha": alpha, "beta": beta,
         "lambda": [float(f"{v:.8g}") for v in lam],
-        "rounds": errors,
+        "rounds": alternate(w, rank, group, 3),
         "down": halves64(down),
         "up": halves64(up),
         "scales": halves64(scales),
+        "least": ((rest - plain * step) ** 2).sum(),
         "nearest": {"codes": codes64(plain), "error": error_of(x, w, branch + plain * step)},
         "feedback": {"codes": codes64(fed), "error": error_of(x, w, branch + fed * step)},
         "corrected": error_of(x, w, corrected),

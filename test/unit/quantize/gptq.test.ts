@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
+import { groupScales } from '../../../kernels/int4.ts'
 import { plainMatMul } from '../../../models/quantize/algebra.ts'
-import { difference, refitBranch, squaredDistance } from '../../../models/quantize/branch.ts'
+import { difference, nearest, refitBranch, squaredDistance } from '../../../models/quantize/branch.ts'
 import {
   costsOf,
   feedbackOf,
@@ -9,7 +10,6 @@ import {
   scaledFeedback,
   toOutputSpace,
 } from '../../../models/quantize/gptq.ts'
-import { fittingScales, roundToScales } from '../../../models/quantize/scales.ts'
 import { divideColumns, multiplyColumns } from '../../../models/quantize/smooth.ts'
 import { expectClose } from '../../expect-close.ts'
 import { normalMatrix, plantedLayer } from './problem.ts'
@@ -18,7 +18,7 @@ const matMul = plainMatMul
 const [n, k, rows] = [32, 96, 400]
 const { values, x } = plantedLayer({ n, k, rows })
 const groups = { n, k, bits: 4, group: 32 } as const
-const scales = fittingScales(values, groups)
+const scales = groupScales(values, groups)
 
 function powerOf(input: number): number {
   let power = 0
@@ -33,15 +33,15 @@ async function outputError(rounded: Float32Array): Promise<number> {
 
 test('feedback leaves a fraction of the error of nearest codes', async () => {
   const rounded = await roundWithFeedback(values, groups, scales, await feedbackOf(x, k, 1, matMul), matMul)
-  expect(await outputError(rounded)).toBeLessThan(0.4 * (await outputError(roundToScales(values, groups, scales))))
-  expect(roundToScales(rounded, groups, scales)).toEqual(rounded) // values that codes have
+  expect(await outputError(rounded)).toBeLessThan(0.4 * (await outputError(nearest(values, groups, scales))))
+  expect(nearest(rounded, groups, scales)).toEqual(rounded) // values that codes have
 })
 
 test('inputs that have nothing to do with each other get the nearest codes', async () => {
   const identity = new Float32Array(k * k)
   for (let i = 0; i < k; i++) identity[i * k + i] = 1
   const rounded = await roundWithFeedback(values, groups, scales, await feedbackOf(identity, k, 1, matMul), matMul)
-  expectClose(rounded, roundToScales(values, groups, scales), { abs: 1e-6 })
+  expectClose(rounded, nearest(values, groups, scales), { abs: 1e-6 })
 })
 
 test('two inputs that are always the same share the error between them', async () => {
@@ -91,7 +91,7 @@ describe('the space of outputs', () => {
 
   test('gives the best branch there is: no other of its rank comes near without it', async () => {
     const feedback = await feedbackOf(x, k, 1, matMul)
-    const rounded = roundToScales(values, groups, scales)
+    const rounded = nearest(values, groups, scales)
     const { product } = await refitBranch(values, rounded, { rank: 4, groups, matMul, feedback })
     const refitted = await outputError(Float32Array.from(rounded, (value, i) => value + product[i]))
     const plain = await outputError(rounded)
@@ -114,7 +114,7 @@ describe('taps of a convolution', () => {
   test('are rounded as nine layers of their own', async () => {
     const weights = normalMatrix(8, 9 * channels, 4)
     const format = { n: 8, k: 9 * channels, bits: 4, group: 16 } as const
-    const steps = fittingScales(weights, format)
+    const steps = groupScales(weights, format)
     const all = await roundWithFeedback(
       weights,
       format,
@@ -131,7 +131,7 @@ describe('taps of a convolution', () => {
       )
     for (const tap of [0, 4, 8]) {
       const own = tapOf(weights, tap)
-      const alone = await roundWithFeedback(own, one, fittingScales(own, one), feedback, matMul)
+      const alone = await roundWithFeedback(own, one, groupScales(own, one), feedback, matMul)
       expect(squaredDistance(alone, tapOf(all, tap))).toBe(0)
     }
   })
@@ -143,6 +143,6 @@ test('a channel that is never used gets its nearest codes and does no harm', asy
     Float32Array.from({ length: k }, (_, i) => (i === 5 ? 0 : 1)),
   )
   const rounded = await roundWithFeedback(values, groups, scales, await feedbackOf(silent, k, 1, matMul), matMul)
-  const nearest = roundToScales(values, groups, scales)
-  for (let row = 0; row < n; row++) expect(rounded[row * k + 5]).toBeCloseTo(nearest[row * k + 5], 6)
+  const plain = nearest(values, groups, scales)
+  for (let row = 0; row < n; row++) expect(rounded[row * k + 5]).toBeCloseTo(plain[row * k + 5], 6)
 })
