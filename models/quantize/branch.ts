@@ -7,7 +7,7 @@ import { fromOutputSpace, toOutputSpace } from './gptq.ts'
 import type { LowRank } from './svd.ts'
 import { truncatedSvd } from './svd.ts'
 
-/** A low-rank branch as the file keeps it, and what it leaves to the codes. */
+/** A low-rank branch as the file keeps it. */
 export type Branch = {
   /** Bits of halves [rank, k] and [n, rank]. */
   down: Uint16Array
@@ -17,6 +17,7 @@ export type Branch = {
 }
 
 export type BranchOptions = {
+  /** At least 1; the branch has fewer where the matrix has. */
   rank: number
   groups: Groups
   matMul: MatMul
@@ -29,18 +30,14 @@ export type BranchOptions = {
 
 /**
  * The branch for `target` [n, k]: its truncated SVD, then that of what the codes leave of it, over and over while the
- * error falls (SVDQuant, Li et al. 2024; deepcompressor's calib/lowrank). `weights` are branch plus nearest codes.
+ * error falls (SVDQuant, Li et al. 2024; deepcompressor's calib/lowrank).
  */
 export async function findBranch(
   target: Float32Array,
   { rank, groups, matMul, rounds, powerIterations, errorOf }: BranchOptions,
-): Promise<{ branch: Branch | undefined; weights: Float32Array; error: number }> {
+): Promise<{ branch: Branch; error: number }> {
   const { n, k } = groups
-  if (rank === 0) {
-    const weights = nearest(target, groups)
-    return { branch: undefined, weights, error: await errorOf(weights) }
-  }
-  let best: { branch: Branch; weights: Float32Array; error: number } | undefined
+  let best: { branch: Branch; error: number } | undefined
   let wanted = target
   let start: Float32Array | undefined
   for (let round = 0; round < rounds; round++) {
@@ -53,13 +50,10 @@ export async function findBranch(
     })
     const branch = await inHalves(found, n, k, matMul)
     const { product } = branch
-    const rest = difference(target, product)
-    const rounded = nearest(rest, groups)
-    const weights = new Float32Array(target.length)
-    for (let i = 0; i < weights.length; i++) weights[i] = rounded[i] + product[i]
-    const error = await errorOf(weights)
+    const rounded = nearest(difference(target, product), groups)
+    const error = await errorOf(sum(rounded, product))
     if (best && !(error < best.error)) break
-    best = { branch, weights, error }
+    best = { branch, error }
     if (round + 1 < rounds) wanted = difference(target, rounded)
     start = found.down
   }
@@ -107,6 +101,13 @@ export function nearest(values: Float32Array, groups: Groups, scales?: Uint16Arr
 export function difference(a: Float32Array, b: Float32Array): Float32Array {
   const out = new Float32Array(a.length)
   for (let i = 0; i < out.length; i++) out[i] = a[i] - b[i]
+  return out
+}
+
+/** a + b */
+export function sum(a: Float32Array, b: Float32Array): Float32Array {
+  const out = new Float32Array(a.length)
+  for (let i = 0; i < out.length; i++) out[i] = a[i] + b[i]
   return out
 }
 

@@ -1,7 +1,7 @@
 import { groupScales, quantizeGroups } from '../../kernels/int4.ts'
 import { roundActivations } from './activations.ts'
 import type { MatMul } from './algebra.ts'
-import { difference, findBranch, nearest, refitBranch, squaredDistance } from './branch.ts'
+import { difference, findBranch, nearest, refitBranch, squaredDistance, sum } from './branch.ts'
 import type { Feedback } from './gptq.ts'
 import { costsOf, feedbackOf, roundWithFeedback, scaledFeedback } from './gptq.ts'
 import { columnSpans, divideColumns, findSmoothing, multiplyColumns } from './smooth.ts'
@@ -148,16 +148,14 @@ async function quantizeLayer(
   }
   const heldOut = await measure(inputs?.heldOut)
 
-  const found = await findBranch(target, {
-    rank,
-    groups,
-    matMul,
-    rounds: inputs?.feedback ? rounds.withFeedback : rounds.alone,
-    errorOf: (await measure(inputs?.search)).errorOf,
-  })
+  const decompose = async () => {
+    const { errorOf } = await measure(inputs?.search)
+    const most = inputs?.feedback ? rounds.withFeedback : rounds.alone
+    return (await findBranch(target, { rank, groups, matMul, rounds: most, errorOf })).branch
+  }
+  let branch = rank > 0 ? await decompose() : undefined
 
   // What the branch leaves goes into codes: the nearest ones, or those with feedback where they come out better.
-  let { branch } = found
   const rest = branch ? difference(target, branch.product) : target
   const scales = groupScales(rest, groups, { search: true })
   let rounded = nearest(rest, groups, scales)
@@ -166,14 +164,10 @@ async function quantizeLayer(
   if (inputs?.feedback) {
     const { feedback } = inputs
     const other = await roundWithFeedback(rest, groups, scales, feedback, matMul)
-    const refitted = branch && (await refitBranch(target, other, { rank, groups, matMul, feedback }))
-    for (const candidate of branch && refitted ? [branch, refitted] : [undefined]) {
-      const candidateWeights = candidate ? sum(other, candidate.product) : other
-      const candidateError = await heldOut.errorOf(candidateWeights)
-      if (candidateError < error) {
-        ;[rounded, branch, weights, error] = [other, candidate, candidateWeights, candidateError]
-      }
-    }
+    const otherBranch = branch && (await refitBranch(target, other, { rank, groups, matMul, feedback }))
+    const otherWeights = otherBranch ? sum(other, otherBranch.product) : other
+    const otherError = await heldOut.errorOf(otherWeights)
+    if (otherError < error) [rounded, branch, weights, error] = [other, otherBranch, otherWeights, otherError]
   }
 
   const power = heldOut.power || 1
@@ -225,12 +219,6 @@ function expectFinite({ path, n, k, values }: LinearWeights): void {
   if (zero === 0) return
   const at = values.findIndex((value) => !Number.isFinite(value))
   throw new Error(`${path}: ${values[at]} at [${Math.floor(at / k)}, ${at % k}]`)
-}
-
-function sum(a: Float32Array, b: Float32Array): Float32Array {
-  const out = new Float32Array(a.length)
-  for (let i = 0; i < out.length; i++) out[i] = a[i] + b[i]
-  return out
 }
 
 /** Mean square of each column of x [rows, k]. */

@@ -1,8 +1,8 @@
+import { groupCount, groupScales } from '../../kernels/int4.ts'
+import { halfToFloat } from '../graph/half.ts'
 import { roundActivations } from './activations.ts'
 import type { MatMul } from './algebra.ts'
 import { difference, squaredDistance } from './branch.ts'
-import { groupCount, groupScales } from '../../kernels/int4.ts'
-import { halfToFloat } from '../graph/half.ts'
 import { truncatedSvd } from './svd.ts'
 
 /** Weights [n, k] of layers that read the same input. */
