@@ -39,6 +39,8 @@ export type BuildOptions = {
   fusedAttention?: boolean
   /** The UNet's pictures as [n, h, w, c]: on by itself where its weights are quantised. */
   channelsLast?: boolean
+  /** The UNet has the input `key_stride` (`GraphOptions.keyStride`); what runs it feeds a 1 where nobody asks for more. */
+  keyStride?: boolean
   /** Adapters enter the UNet as inputs (`GraphOptions.slots`). */
   slots?: boolean
 }
@@ -58,12 +60,12 @@ export function networksOf(part: PartName): NetworkName[] {
  * `<name>.onnx` in the folder the tensors' files are relative to. Takes milliseconds and no weight is read.
  */
 export function buildNetworks(parts: readonly Part[], options: BuildOptions): BuiltNetwork[] {
-  const { dialect, fp16Compute, fusedAttention, slots } = options
+  const { dialect, fp16Compute, fusedAttention, slots, keyStride } = options
   const graphOptions = { dialect, computeType: fp16Compute ? 'f16' : 'f32', fusedAttention } as const
   return parts
     .flatMap((part) => {
       const channelsLast = options.channelsLast ?? isQuantized(part.tensors)
-      return graphsOf(part, part.part === 'unet' ? { ...graphOptions, channelsLast, slots } : graphOptions)
+      return graphsOf(part, part.part === 'unet' ? { ...graphOptions, channelsLast, slots, keyStride } : graphOptions)
     })
     .map((graph) => ({ name: graph.name as NetworkName, onnx: toOnnx(graph) }))
 }

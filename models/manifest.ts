@@ -21,6 +21,7 @@ export type NetworkName =
  *                    pooled [n, p]                         (last block, final norm, row eos_index, projection if any)
  * unet            sample [n, c, h, w], timestep [n] f32, encoder_hidden_states [n, t, d]
  *                 SDXL also: text_embeds [n, 1280], time_ids [n, 6]
+ *                 key_stride [1] i64 (1; 2: attention at the outermost level looks at every other pixel each way)
  *                 -> out_sample [n, c, h, w]
  *                    deep [n, d, h, w] (what the outermost layers get from below; opaque: handed on as it came)
  * unet_shallow    as unet, and `deep` of a run of it at another noise level -> out_sample (main/pipeline/reuse.ts)

@@ -2,7 +2,7 @@ import type { Conditioning } from './conditioning.ts'
 import type { Reuse } from './reuse.ts'
 import type { Denoiser } from './samplers.ts'
 import type { NoiseLevels } from './sigmas.ts'
-import { tensor, type FloatTensor } from './tensor.ts'
+import { tensor, type FloatTensor, type IdTensor } from './tensor.ts'
 import type { Networks } from './types.ts'
 
 export type DenoiserOptions = {
@@ -17,6 +17,8 @@ export type DenoiserOptions = {
   batchGuidance: boolean
   /** What may stand in for whole evaluations; all are whole when left out. */
   reuse?: Reuse
+  /** Which pixels attention at the outermost level looks at (`key_stride` in models/manifest.ts); 1 when left out. */
+  keyStride?: 1 | 2
 }
 
 /**
@@ -40,7 +42,7 @@ export function createDenoiser(networks: Networks, options: DenoiserOptions): De
     const conditions = indices.map((index) => Math.floor(index / n))
     const sample = new Float32Array(count * size)
     indices.forEach((index, i) => sample.set(x.subarray((index % n) * size, ((index % n) + 1) * size), i * size))
-    const inputs: Record<string, FloatTensor> = {
+    const inputs: Record<string, FloatTensor | IdTensor> = {
       sample: tensor(sample, [count, ...shape.slice(1)]),
       timestep: tensor(new Float32Array(count).fill(levels.timestepAt(sigma)), [count]),
       encoder_hidden_states: pickRows(conditioning.context, conditions),
@@ -50,6 +52,7 @@ export function createDenoiser(networks: Networks, options: DenoiserOptions): De
       const timeIds = tensor(Float32Array.from(conditioning.timeIds), [1, conditioning.timeIds.length])
       inputs.time_ids = pickRows(timeIds, new Array<number>(count).fill(0))
     }
+    if (options.keyStride === 2) inputs.key_stride = { data: BigInt64Array.of(2n), shape: [1] }
     if (!isWhole) {
       inputs.deep = reuse!.guess(first, sigma)
       return (await networks.run('unet_shallow', inputs, ['out_sample'])).out_sample.data

@@ -13,7 +13,7 @@ import {
 } from './latents.ts'
 import type { RgbImage } from './image.ts'
 import { preview } from './preview.ts'
-import { createReuse, reuseLimits } from './reuse.ts'
+import { createReuse, keyStride, speeds } from './reuse.ts'
 import { samplers } from './samplers.ts'
 import { noiseLevels, sigmaSchedule } from './sigmas.ts'
 import { tensor } from './tensor.ts'
@@ -56,9 +56,9 @@ export async function* generate(
   for (const message of notices) yield { type: 'notice', message }
   const steps = sigmas.length - 1
 
-  const limits = reuseLimits[job.speed ?? 'exact']
+  const { reuse } = speeds[job.speed ?? 'exact']
   const canReuse = networks.has('unet_shallow')
-  if (limits && !canReuse) yield { type: 'notice', message: `${manifest.name} can only be drawn exactly.` }
+  if (reuse && !canReuse) yield { type: 'notice', message: `${manifest.name} can only be drawn exactly.` }
 
   // Denoising, all pictures side by side.
   yield { type: 'phase', phase: 'denoising' }
@@ -78,7 +78,8 @@ export async function* generate(
     guidanceScale: job.guidanceScale,
     guidanceRescale: job.guidanceRescale,
     batchGuidance: options.batchGuidance ?? shape[1] * shape[2] <= mostBatchedPositions,
-    ...(limits && canReuse ? { reuse: createReuse(limits, sigmas) } : {}),
+    ...(reuse && canReuse ? { reuse: createReuse(reuse, sigmas) } : {}),
+    keyStride: keyStride(shape[1] * shape[2], canReuse ? job.speed : 'exact'),
   })
   for await (const step of samplers[job.sampler](denoise, latents, sigmas, { noise, levels })) {
     if (init && mask) keepKnown(step.x, step.sigma, init, startNoise, mask)

@@ -43,7 +43,7 @@ export async function readParts(folder: string): Promise<Part[]> {
 export async function writeGraphs(folder: string): Promise<NetworkName[]> {
   const parts = await readParts(folder)
   for (const dialect of ['cpu', 'webgpu'] as const) {
-    for (const { name, onnx } of buildNetworks(parts, { dialect })) {
+    for (const { name, onnx } of buildNetworks(parts, { dialect, keyStride: true })) {
       const path = join(folder, graphFile(name, dialect))
       const present = await readFile(path).catch(() => undefined)
       if (present?.equals(onnx)) continue
