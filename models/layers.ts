@@ -215,10 +215,15 @@ export function layerNorm(w: Weights, x: Value, epsilon = 1e-5): Value {
   return layerNormalization(x, weight(x.graph, w, 'weight', [c]), weight(x.graph, w, 'bias', [c]), epsilon, w.path)
 }
 
-/** nn.Embedding: ids [...] -> [..., d]. The few rows are cast, not the table, which stays as it is stored. */
+/**
+ * nn.Embedding: ids [...] -> [..., d]. On the CPU the few rows are cast and not the table, which stays as it is stored;
+ * graphics cards may have no half floats to look up, so there the table is cast when the graph is loaded.
+ */
 export function embedding(w: Weights, ids: Value, rows: number, d: number): Value {
   const { graph } = ids
-  return cast(gather(graph.weight(w, 'weight', [rows, d]), ids), graph.computeType)
+  const table = graph.weight(w, 'weight', [rows, d])
+  if (graph.dialect === 'webgpu') return gather(cast(table, graph.computeType), ids)
+  return cast(gather(table, ids), graph.computeType)
 }
 
 /** A table of learned positions as a constant [1, rows, d]. */
