@@ -179,7 +179,7 @@ export function openNetworks(folder: string, options: NetworksOptions = {}): Ope
     const used = () => [...sessions.values()].reduce((sum, entry) => sum + entry.bytes, 0)
     while (sessions.size > 0 && used() + bytes > budgetBytes) await unload([...sessions.keys()][0])
     const session = await explainMemory(`Loading ${describe[name]} of ${manifest.name}`, bytes, () =>
-      provider === 'cpu' && bytes >= prepareFromBytes && home(name) === folder
+      provider === 'cpu' && bytes >= prepareFromBytes && !(mode && name.startsWith('unet'))
         ? openPrepared(name, file, bytes, { provider, threads })
         : openSession(file, { provider, threads }),
     )

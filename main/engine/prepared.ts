@@ -22,9 +22,10 @@ import { join } from 'node:path'
  * of 11 CPU seconds, 0.2 instead of 3.8 GB of memory of our own (the rest is file cache that the system may take back),
  * for 4.6 GB of disk. The numbers that come out are the same to the last bit.
  *
- * The same UNet in 4 bits, low-memory mode: 6.2 instead of 7.6 CPU seconds, 0.27 instead of 0.84 GB of memory of our own,
- * for 1.0 GB of disk. In fast mode it is not used: 7.3 instead of 8.0 CPU seconds and 0.19 instead of 1.02 GB would cost
- * 1.7 GB of disk beside the 0.9 of the fast form. (Of the seconds, six go to ONNX Runtime's planner, over 8,000 nodes.)
+ * A 4-bit UNet goes without: in low-memory mode it would load in 6.0 instead of 6.8 CPU seconds, with 0.27 instead of
+ * 0.65 GB of our own and 0.88 GB in all either way, in fast mode in 7.3 instead of 8.0 and 0.19 instead of 1.02 GB, for 1.0
+ * and 1.7 GB of disk, which is twice and three times the model. (Nearly all of these seconds ONNX Runtime's planner takes,
+ * over 8,000 nodes.)
  */
 export type PreparedStore = {
   /** The graph to load, when there is a whole one for this processor, runtime and model. */

@@ -277,6 +277,34 @@ describe('openNetworks', () => {
     await networks.release()
   })
 
+  // Node 19.6 and later know the limit of a container.
+  test.runIf(process.constrainedMemory)(
+    'before decoding makes room where little memory is free, or fails in words',
+    async () => {
+      const networks = openNetworks(model, { threads: 1, budgetBytes: 1e9 })
+      const free = (bytes: number) =>
+        vi.spyOn(process, 'constrainedMemory').mockImplementation(() => process.memoryUsage.rss() + bytes)
+      try {
+        await networks.run('text_encoder', ids)
+        free(1e9)
+        await networks.run('vae_decoder', latents) // 64 × 64 pixels: 16 MB
+        expect(networks.loaded()).toEqual(['text_encoder', 'vae_decoder'])
+        free(15e6)
+        await networks.run('vae_decoder', latents)
+        expect(networks.loaded()).toEqual(['vae_decoder'])
+        free(200e6)
+        const large = { latent_sample: { data: new Float32Array(4 * 64 * 64), shape: [1, 4, 64, 64] } }
+        await expect(networks.run('vae_decoder', large)).rejects.toMatchObject({
+          code: 'out-of-memory',
+          message: expect.stringMatching(/picture decoder.* needs about 1\.0 GB; \d+ MB are free/),
+        })
+      } finally {
+        vi.restoreAllMocks()
+        await networks.release()
+      }
+    },
+  )
+
   test('refuses a folder without a model, a damaged description and a missing graph', async () => {
     expect(() => openNetworks(scratch)).toThrow(expect.objectContaining({ code: 'model-missing' }))
     const { cp, writeFile, unlink } = await import('node:fs/promises')
