@@ -12,6 +12,7 @@ import {
   quantizeLinear,
   reduceMaxLast,
   reduceMinLast,
+  reshape,
   shapeOf,
   unsqueeze,
 } from '../models/graph/ops.ts'
@@ -50,7 +51,8 @@ export const quantizedRows = once((x: Value): QuantizedRows => {
   const { graph } = x
   const m = x.shape[0]
   // Two passes that only read; the largest of Abs would write all of x once more and take twice as long.
-  const extreme = maximum(reduceMaxLast(x), neg(reduceMinLast(x)))
+  // The reshape matters for no rows at all: there ONNX Runtime's ReduceMax forgets that an axis should go.
+  const extreme = { ...reshape(maximum(reduceMaxLast(x), neg(reduceMinLast(x))), [-1]), shape: [m] }
   // A row of zeros must not divide by zero.
   const largest = maximum(extreme, graph.constant('f32', [], [1e-30]))
   const scale = mul(largest, graph.constant('f32', [], [1 / 127])) // [m]
