@@ -18,9 +18,9 @@ export type ModeFacts = {
 export type ModeChoice = { mode: ModeName; notice?: string }
 
 /**
- * How a 4-bit model runs on this processor. Modes differ in their pixels about as much as two seeds of one noise level
- * do not: the same picture, other last digits. So what decides by itself is what the machine has and not what it is busy
- * with; only where the memory would run out at once the choice differs from one time to the next, and then it is said.
+ * How a 4-bit model runs on this processor. A seed gives the same picture in both modes but not the same bytes, so what
+ * decides is what the machine has and not what it is busy with. Only where the memory would run out at once the choice
+ * differs from one time to the next, and then it is said; the picture's recipe says it always.
  */
 export function chooseMode({ asked, fourBit, fastBytes, budgetBytes, spareBytes = Infinity }: ModeFacts): ModeChoice {
   const { verdict, usable, reason } = fourBit

@@ -89,7 +89,8 @@ type EncodedText = { states: FloatTensor; pooled: FloatTensor }
 
 /**
  * Every chunk in a run of its own, or as the cache has it: its numbers then do not depend on what else is read, and a
- * prompt that was read before, the empty one above all, costs nothing.
+ * prompt that was read before, the empty one above all, costs nothing. Keys and values that the unet makes of the text at
+ * every step are not kept: 0.2 to 0.4 % of an evaluation of SD 1.5 at 512 × 512, 0.5 % of SDXL's at 1024 × 1024.
  */
 async function encodeChunks(
   networks: Networks,
