@@ -29,11 +29,12 @@ beforeEach(() => {
 })
 afterAll(() => rm(scratch, { recursive: true }))
 
-const good = { isRight: true, isExact: true, ms: 2 }
+const good = { isRight: true, isExact: true }
+const speeds = (floatMs: number) => ({ bytesMs: 2, floatMs })
 
 describe('the verdict', () => {
   test('is fast where bytes are exact and faster than floats', () => {
-    expect(judge({ packed: good, bytes: good, floatMs: 8 })).toEqual({
+    expect(judge({ packed: good, bytes: good, speeds: speeds(8) })).toEqual({
       verdict: 'fast',
       usable: ['fast', 'low-memory'],
       reason: 'byte arithmetic is exact and 4.0 times as fast as float32',
@@ -41,7 +42,7 @@ describe('the verdict', () => {
   })
 
   test('is low-memory where bytes are slower; fast may still be asked for', () => {
-    expect(judge({ packed: good, bytes: { ...good, ms: 10 }, floatMs: 8 })).toEqual({
+    expect(judge({ packed: good, bytes: good, speeds: speeds(1.6) })).toEqual({
       verdict: 'low-memory',
       usable: ['fast', 'low-memory'],
       reason: 'byte arithmetic is exact, but only 0.8 times as fast as float32',
@@ -49,7 +50,7 @@ describe('the verdict', () => {
   })
 
   test('refuses fast, however fast, where large products overflow, and says why', () => {
-    expect(judge({ packed: good, bytes: { ...good, isExact: false }, floatMs: 80 })).toEqual({
+    expect(judge({ packed: good, bytes: { ...good, isExact: false }, speeds: speeds(80) })).toEqual({
       verdict: 'low-memory',
       usable: ['low-memory'],
       reason: 'large products of bytes overflow on this processor',
@@ -57,14 +58,17 @@ describe('the verdict', () => {
   })
 
   test('leaves out what is wrong or crashed, down to nothing', () => {
-    const wrong = { isRight: false, isExact: false, ms: Infinity }
-    expect(judge({ packed: wrong, bytes: good, floatMs: 1 })).toMatchObject({ verdict: 'fast', usable: ['fast'] })
+    const wrong = { isRight: false, isExact: false }
+    expect(judge({ packed: wrong, bytes: good, speeds: speeds(1) })).toMatchObject({
+      verdict: 'fast',
+      usable: ['fast'],
+    })
     expect(judge({ packed: good }, 'the test program crashed')).toEqual({
       verdict: 'low-memory',
       usable: ['low-memory'],
       reason: 'products of bytes could not be tested: the test program crashed',
     })
-    expect(judge({ packed: wrong, bytes: wrong, floatMs: 1 })).toMatchObject({ verdict: 'plain', usable: [] })
+    expect(judge({ packed: wrong, bytes: wrong, speeds: speeds(1) })).toMatchObject({ verdict: 'plain', usable: [] })
     expect(judge({}, 'no answer within 1 s')).toMatchObject({ verdict: 'plain', usable: [] })
   })
 })
@@ -102,7 +106,8 @@ describe('in a process of its own', () => {
     return file
   }
   const say = (stage: string, found: unknown) => `process.send(${JSON.stringify({ stage, found })});`
-  const cacheText = () => readFileSync(join(process.env.VIGNETTE_HOME!, 'self-test.json'), 'utf8')
+  const cacheFile = () => join(process.env.VIGNETTE_HOME!, 'self-test.json')
+  const cacheText = () => readFileSync(cacheFile(), 'utf8')
 
   test('finds this processor able, and remembers it', async () => {
     const report = await fourBitReport(entry)
@@ -111,7 +116,17 @@ describe('in a process of its own', () => {
     expect(report.reason).not.toBe('')
     // Were it tested again it would fail now.
     expect(await fourBitReport(fakeEntry('process.abort()'))).toEqual(report)
-    expect(Object.values(JSON.parse(cacheText()))).toEqual([report])
+    expect(Object.values(JSON.parse(cacheText()))).toMatchObject([{ report }])
+  })
+
+  test('slow bytes may have been a busy moment: believed for a day', async () => {
+    const stages = [say('start', true), say('packed', good), say('bytes', good), say('speeds', speeds(1))]
+    expect(await fourBitReport(fakeEntry(stages.join('')))).toMatchObject({ verdict: 'low-memory' })
+    expect(await fourBitReport(fakeEntry('process.abort()'))).toMatchObject({ verdict: 'low-memory' })
+    const [[key, kept]] = Object.entries<{ until: number }>(JSON.parse(cacheText()))
+    writeFileSync(cacheFile(), JSON.stringify({ [key]: { ...kept, until: Date.now() - 1 } }))
+    const again = [...stages.slice(0, 3), say('speeds', speeds(8))]
+    expect(await fourBitReport(fakeEntry(again.join('')))).toMatchObject({ verdict: 'fast' })
   })
 
   test('a crash costs what follows it, and is remembered', async () => {
