@@ -17,7 +17,7 @@ import {
   unsqueeze,
 } from '../models/graph/ops.ts'
 import type { Im2colOptions } from './im2col.ts'
-import { convolve, stripsFor } from './im2col.ts'
+import { convolve } from './im2col.ts'
 import { once } from './once.ts'
 
 // Linear layers and convolutions over bytes: activations are quantised by the run, weights beforehand (columns.ts).
@@ -79,14 +79,14 @@ export function convInt8(
   x: Value,
   w: Int8Weights,
   bias: Value | undefined,
-  { stride, pads, name, strips }: Omit<Im2colOptions, 'zero'> & { name: string; strips?: number },
+  { stride, pads, name }: Omit<Im2colOptions, 'zero'> & { name: string },
 ): Value {
   const out = knownDim(name, w.columns, 1)
   expectShape(name, w.columns, [9 * knownDim(name, x, 3), null])
   expectShape(name, w.scales, [out])
   // Bytes are copied nine times, not floats; the pixels around hold the byte that means 0.
   const { q, scale, zero } = quantizedTensor(x)
-  return convolve(q, { stride, pads, zero, strips: strips ?? stripsFor(out) }, (rows) =>
+  return convolve(q, { stride, pads, zero }, (rows) =>
     matMulIntegerToFloat({ q: rows, scale, zero }, w.columns, w.scales, bias, name),
   )
 }

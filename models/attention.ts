@@ -12,6 +12,7 @@ import {
   softmax,
   transpose,
 } from './graph/ops.ts'
+import { sizesOf } from './graph/sizes.ts'
 import { constant } from './layers.ts'
 
 /**
@@ -23,8 +24,7 @@ export function attention(q: Value, k: Value, v: Value, heads: number, sample: V
   const c = knownDim('attention', q, 1)
   const n = sample.shape[0]
   const split = (rows: Value, ...last: number[]) => {
-    const sizes = concat([shapeOf(sample, 0, 1), graph.constant('i64', [1 + last.length], [-1, ...last])], 0)
-    return reshapeTo(rows, sizes, [n, null, ...last])
+    return reshapeTo(rows, sizesOf(sample, [0], -1, ...last), [n, null, ...last])
   }
   if (graph.fusedAttention)
     return reshape(multiHeadAttention(split(q, c), split(k, c), split(v, c), heads, bias), [-1, c])

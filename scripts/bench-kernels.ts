@@ -158,7 +158,7 @@ async function benchLinear(): Promise<void> {
 }
 
 async function benchConv(): Promise<void> {
-  header('channels @ side -> out', 'float32 Conv ms', 'bytes', 'bytes, one strip', '4 bits', '4 bits + rank 32')
+  header('channels @ side -> out', 'float32 Conv ms', 'bytes', '4 bits', '4 bits + rank 32')
   const sizes: [number, number, number, 1 | 2][] = [
     [320, 64, 320, 1],
     [960, 64, 320, 1],
@@ -175,7 +175,7 @@ async function benchConv(): Promise<void> {
       [1, c, side, side],
       [1, side, side, c],
     ]
-    const strips = stripsFor(out)
+    const strips = stripsFor(c, out)
     const rows = (x: Value, withBranch: boolean) => {
       const { graph } = x
       const [weights, shift, [down, up]] = [nbits(graph, 4), bias(graph), branch(graph)]
@@ -189,11 +189,6 @@ async function benchConv(): Promise<void> {
         conv(x, x.graph.weight(w, 'floats', [out, 9 * c], [out, c, 3, 3]), bias(x.graph), { kernel: 3, ...shape }),
       ),
       await milliseconds(last, (x) => convInt8(x, bytes(x.graph), bias(x.graph), { ...shape, name: 'layer' }), true),
-      await milliseconds(
-        last,
-        (x) => convInt8(x, bytes(x.graph), bias(x.graph), { ...shape, strips: 1, name: 'layer' }),
-        true,
-      ),
       await milliseconds(last, (x) => rows(x, false), true),
       await milliseconds(last, (x) => rows(x, true), true),
     ])

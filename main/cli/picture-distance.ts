@@ -41,7 +41,9 @@ const kernel = gaussian(11, 1.5)
 const [c1, c2] = [6.5025, 58.5225]
 
 function gaussian(size: number, sigma: number): Float64Array {
-  const values = Float64Array.from({ length: size }, (_, i) => Math.exp(-((i - (size - 1) / 2) ** 2) / (2 * sigma ** 2)))
+  const values = Float64Array.from({ length: size }, (_, i) =>
+    Math.exp(-((i - (size - 1) / 2) ** 2) / (2 * sigma ** 2)),
+  )
   const sum = values.reduce((total, value) => total + value, 0)
   return values.map((value) => value / sum)
 }

@@ -96,7 +96,8 @@ export function conv(
 ): Value {
   const size = (dim: Dim, before: number, after: number): Dim => {
     if (typeof dim === 'number') return Math.floor((dim + before + after - kernel) / stride) + 1
-    return stride === 1 && before + after === kernel - 1 ? dim : null
+    if (dim === null || before + after !== kernel - 1) return null
+    return stride === 1 ? dim : `${dim}/${stride}` // rounded up; see sizes.ts
   }
   const shape = [x.shape[0], weight.shape[0], size(x.shape[2], pads[0], pads[2]), size(x.shape[3], pads[1], pads[3])]
   return x.graph.node(

@@ -7,25 +7,48 @@ import { Graph } from './graph.ts'
  * Cuts a graph before the nodes `starts` (ascending; 0 is understood) into graphs that run one after the other. A value
  * that one makes and a later one reads is an output of the first and an input of the second by its own name; so are the
  * inner values `exposed`, as outputs of the graph that makes them. Weights lie where they lay; a constant used on both
- * sides of a cut is in both graphs.
+ * sides of a cut is in both graphs, and so are the few nodes that work out sizes: only numbers go from graph to graph.
  */
 export function segmentsOf(graph: Graph, starts: readonly number[], exposed: Iterable<string> = []): Graph[] {
   const bounds = [...new Set([0, ...starts, graph.nodes.length])].sort((a, b) => a - b)
   if (bounds[0] < 0 || bounds.at(-1) !== graph.nodes.length) throw new Error(`${graph.name}: a cut outside the graph`)
   const initializers = new Map(graph.initializers.map((initializer) => [initializer.name, initializer]))
+  const makers = new Map(graph.nodes.flatMap((node, i) => node.outputs.map((output) => [output, i])))
   const ranges = bounds.slice(1).map((end, i) => ({ start: bounds[i], end, nodes: graph.nodes.slice(bounds[i], end) }))
 
   const wanted = new Set([...exposed, ...graph.outputs.map(({ name }) => name)])
   const segments: Graph[] = []
   for (const { start, end, nodes } of ranges.reverse()) {
     const layers = graph.layers.filter(({ node }) => node >= start && node < end)
-    const segment = segmentOf(graph, `${graph.name}.${start}`, nodes, initializers, wanted)
-    for (const layer of layers) segment.layers.push(moved(layer, segment, start))
-    for (const at of graph.blockEnds) if (at > start && at <= end) segment.blockEnds.push(at - start)
+    const sizes = sizeNodesFor(graph, nodes, start, makers)
+    const first = start - sizes.length // the number in the graph that the segment's first node would have
+    const segment = segmentOf(graph, `${graph.name}.${start}`, [...sizes, ...nodes], initializers, wanted)
+    for (const layer of layers) segment.layers.push(moved(layer, segment, first))
+    for (const at of graph.blockEnds) if (at > start && at <= end) segment.blockEnds.push(at - first)
     for (const { name } of segment.inputs) wanted.add(name)
     segments.unshift(segment)
   }
   return segments
+}
+
+/** The nodes before `start` that work out the sizes which `nodes` read, in their order. */
+function sizeNodesFor(
+  graph: Graph,
+  nodes: readonly Node[],
+  start: number,
+  makers: ReadonlyMap<string, number>,
+): Node[] {
+  const found = new Set<number>()
+  const open = [...nodes]
+  for (let node = open.pop(); node; node = open.pop()) {
+    for (const input of node.inputs) {
+      const maker = makers.get(input)
+      if (maker === undefined || maker >= start || found.has(maker) || graph.values.get(input)?.type !== 'i64') continue
+      found.add(maker)
+      open.push(graph.nodes[maker])
+    }
+  }
+  return [...found].sort((a, b) => a - b).map((index) => graph.nodes[index])
 }
 
 /** `wanted`: what later graphs, or the caller, read. */
@@ -60,7 +83,7 @@ function segmentOf(
   return segment
 }
 
-/** The layer as one of `segment`, whose first node was number `start`. Its input may come from an earlier graph. */
+/** The layer as one of `segment`, whose first node was or would have been number `start`. Its input may come from an earlier graph. */
 function moved(layer: Layer, segment: Graph, start: number): Layer {
   const { name, type, shape } = layer.input
   const input = segment.values.get(name) ?? segment.value(name, type, shape)

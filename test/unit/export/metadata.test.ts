@@ -29,7 +29,7 @@ const recipe: Recipe = {
     guidanceRescale: 0,
     clipSkip: 2,
     strength: 0.6,
-  speed: 'exact',
+    speed: 'exact',
   },
   pixelSha256: 'f'.repeat(64),
 }
