@@ -89,6 +89,22 @@ export function requiredTensors<P extends PartName>(part: P, config: PartConfigs
   return required
 }
 
+/**
+ * The layers of a UNet that adapters may enter when it is built with `slots`: its graph then has the inputs `<path>.down`
+ * [r, inputs] and `<path>.up` [outputs, r] for each, r free, and stored branches are to be fed there as well.
+ */
+export function slotsOf({ part, config, tensors }: Part<'unet'>): { path: string; inputs: number; outputs: number }[] {
+  const [graph] = graphsOf(
+    { part, config, tensors },
+    { dialect: 'cpu', channelsLast: isQuantized(tensors), slots: true },
+  )
+  const sizes = new Map(graph.inputs.map(({ name, shape }) => [name, shape]))
+  return [...sizes].flatMap(([name, shape]) => {
+    const path = /^(.*)\.down$/.exec(name)?.[1]
+    return path === undefined ? [] : [{ path, inputs: Number(shape[1]), outputs: Number(sizes.get(`${path}.up`)?.[0]) }]
+  })
+}
+
 /** In the order of `networksOf`. */
 function graphsOf(part: Part, options: GraphOptions): Graph[] {
   const w = new Weights(part.tensors)

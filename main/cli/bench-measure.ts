@@ -13,8 +13,9 @@ export const measurements = [
   'unet',
   'vae_encoder',
   'vae_decoder',
+  'adapter',
   'picture',
-] as const satisfies (NetworkName | 'picture')[]
+] as const satisfies (NetworkName | 'adapter' | 'picture')[]
 export type Measurement = (typeof measurements)[number]
 
 export type Settings = {
@@ -39,10 +40,13 @@ export type Measured = {
   peakBytes: number
   /** Of a 4-bit model on the CPU. */
   mode?: ModeName
+  /** Of `adapter`, an evaluation of the U-Net with one: seconds that the first with another takes longer. */
+  swapS?: number
 }
 
 async function measure(settings: Settings): Promise<Measured> {
   const { measurement, runs } = settings
+  if (measurement === 'adapter') return adapter(settings)
   const networks = await open(settings)
   const isNetwork = measurement !== 'picture'
   const emptyBytes = process.memoryUsage.rss()
@@ -61,6 +65,36 @@ async function measure(settings: Settings): Promise<Measured> {
   // What a first run still does beyond a usual one (reading pages, growing the arena) is loading, too.
   const loadS = loading.wall + Math.max(0, first.wall - wallS)
   return { loadS, wallS, cpuS, peakBytes, ...(isNetwork ? { weightBytes } : {}), ...(mode ? { mode } : {}) }
+}
+
+/** Evaluations with one adapter, and what it takes to go over to another. */
+async function adapter(settings: Settings): Promise<Measured> {
+  const { folder, side, runs, threads, mode } = settings
+  const { openWithSlots } = await import('./bench-adapter.ts')
+  const { physicalCores } = await import('../engine/networks.ts')
+  const { readManifest } = await import('../engine/model-folder.ts')
+  const started = performance.now()
+  const slots = await openWithSlots(folder, mode, threads ?? physicalCores())
+  const loadS = (performance.now() - started) / 1000
+  const inputs = inputsOf('unet', readManifest(folder), side)
+  let current = slots.adapter(0)
+  const run = () => slots.session.run({ ...inputs, ...current }, ['out_sample'])
+  const first = await timed(run)
+  const steady: { wall: number; cpu: number }[] = []
+  const swaps: number[] = []
+  for (let i = 1; i <= runs; i++) {
+    const swapped = await timed(async () => {
+      current = slots.adapter(i)
+      await run()
+    })
+    const usual = await timed(run)
+    steady.push(usual)
+    swaps.push(swapped.wall - usual.wall)
+  }
+  const wallS = median(steady.map(({ wall }) => wall)) ?? first.wall
+  const cpuS = median(steady.map(({ cpu }) => cpu)) ?? first.cpu
+  const swapS = Math.max(0, median(swaps) ?? 0)
+  return { loadS, wallS, cpuS, swapS, peakBytes: process.resourceUsage().maxRSS * 1024, ...(mode ? { mode } : {}) }
 }
 
 /** The model in the mode asked for, or in that which suits this computer. */

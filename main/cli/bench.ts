@@ -134,6 +134,8 @@ async function measureTarget(
     terminal.say(
       row([measured.mode && measurement === 'unet' ? `unet ${measured.mode}` : measurement, ...seconds, ...memory]),
     )
+    if (measured.swapS !== undefined)
+      terminal.say(`going over to another adapter takes ${measured.swapS.toFixed(2)} s more, once`)
     if (terminal.signal.aborted) break
   }
   const { id: model, storage, weightBytes } = manifest
@@ -151,6 +153,7 @@ function listOption<T extends string>(what: string, list: string | undefined, kn
 
 function applies(measurement: Measurement, manifest: ModelManifest, isSecond: boolean): boolean {
   if (measurement === 'picture') return true
+  if (measurement === 'adapter') return manifest.networks.includes('unet')
   return (!isSecond || measurement === 'unet') && manifest.networks.includes(measurement)
 }
 
