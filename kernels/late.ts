@@ -9,14 +9,14 @@ import { once } from './once.ts'
 /** An empty i64 vector that is there once `x` is. */
 const emptyOf = once((x) => shapeOf(x, 0, 0))
 
-/** [0] as i64, once `x` is there; its first size must be one that only the run knows, or the runtime folds it. */
+/** [0] as i64, once `x` is there. */
 export const zeroOf = once((x) => mul(shapeOf(x, 0, 1), x.graph.constant('i64', [1], [0])))
 
 const casts = new WeakMap<Graph, Map<string, Value>>()
 
 /**
- * A weight in another type, cast when `x` is there; the same value for each later layer. Where ONNX Runtime optimises the
- * graph it finds that nothing changes and folds the cast when it loads.
+ * A weight in another type, cast when `x` is there; the same value for each later layer. `x` must have a first size that
+ * only the run knows: otherwise the runtime folds the cast when it loads, and the weight takes the memory of floats.
  */
 export function castLate(weight: Value, x: Value, type: ElementType): Value {
   const { graph } = x

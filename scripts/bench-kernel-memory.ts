@@ -100,6 +100,7 @@ async function openGraph(path: string, level: Opening['level'], save: boolean): 
 
 /** Bytes of physical memory: of the process's own, and of files that it has mapped. */
 function resident(): { own: number; mapped: number } {
+  globalThis.gc?.() // what JavaScript has dropped is nobody's memory
   const status = readFileSync('/proc/self/status', 'utf8')
   const of = (name: string) => Number(new RegExp(`${name}:\\s+(\\d+) kB`).exec(status)?.[1]) * 1024
   return { own: of('RssAnon'), mapped: of('RssFile') }
@@ -127,7 +128,7 @@ async function measure(path: string, level: Opening['level']): Promise<Measured>
 function inFreshProcess(task: string, path: string, level: string): string {
   const loader = join(dirname(fileURLToPath(import.meta.url)), '../node_modules/tsx/dist/loader.mjs')
   const script = fileURLToPath(import.meta.url)
-  return execFileSync(process.execPath, ['--import', `file://${loader}`, script, task, path, level], {
+  return execFileSync(process.execPath, ['--expose-gc', '--import', `file://${loader}`, script, task, path, level], {
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'ignore'],
   })
