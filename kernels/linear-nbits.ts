@@ -46,8 +46,8 @@ export function linearNBits(x: Value, w: NBitsWeights, bias: Value | undefined, 
 }
 
 /**
- * 8 bits on the CPU: the run makes the floats of this one layer (0.4 to 1 ns each) and a Gemm multiplies them. ONNX Runtime does
- * not fold a DequantizeLinear, and its MatMulNBits takes five times as long to do the same.
+ * 8 bits on the CPU: the run makes the floats of this one layer (0.4 to 1 ns each) and a Gemm multiplies them. ONNX
+ * Runtime does not fold a DequantizeLinear, and its MatMulNBits takes five times as long to do the same.
  */
 function linearOfBytes(x: Value, w: NBitsWeights, bias: Value | undefined, name: string): Value {
   const { codes, scales, group, k, n } = w
