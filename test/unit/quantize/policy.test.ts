@@ -79,16 +79,16 @@ describe('the choice by layer', () => {
     expect(formOf('down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q')).toEqual([4, 64, 16])
     expect(formOf('up_blocks.1.resnets.0.conv1')).toEqual([4, 64, 16])
     expect(formOf('down_blocks.1.downsamplers.0.conv')).toEqual([4, 64, 16])
+    expect(formOf('mid_block.resnets.0.time_emb_proj')).toEqual([4, 64, 8])
   })
 
-  test('text projections, shortcuts and the time get 8 bits without a branch', () => {
+  test('text projections, shortcuts and the time embedding get 8 bits without a branch', () => {
     for (const path of [
       'mid_block.attentions.0.transformer_blocks.0.attn2.to_k',
       'mid_block.attentions.0.proj_in',
       'mid_block.attentions.0.proj_out',
       'up_blocks.1.resnets.0.conv_shortcut',
       'time_embedding.linear_1',
-      'mid_block.resnets.0.time_emb_proj',
     ])
       expect([path, ...formOf(path)]).toEqual([path, 8, 64, 0])
   })
