@@ -1,4 +1,6 @@
+import { join } from 'node:path'
 import { reportError, VignetteError } from '../../models/errors.ts'
+import { expectKnownFormat } from '../../models/quantize/file.ts'
 import type { DeviceReport, FourBitReport } from '../../preload/contract.ts'
 import type { ModeName } from '../../preload/limits.ts'
 import { ensureFastForm, fastFormBytes } from './fast-form.ts'
@@ -32,6 +34,7 @@ export async function openModel(
 ): Promise<OpenModel> {
   const common = { budgetBytes, threads }
   const isFourBit = readManifest(folder).storage === 'int4'
+  if (isFourBit) await expectKnownFormat(join(folder, 'unet.safetensors'))
   const isOnCard = device.provider !== 'cpu' && (!isFourBit || device.fourBit?.verdict === 'graphics')
   if (!isFourBit || isOnCard)
     return { networks: openNetworks(folder, { ...common, provider: device.provider }), notices: [] }

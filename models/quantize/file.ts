@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { open, stat, type FileHandle } from 'node:fs/promises'
 import { groupCount } from '../../kernels/int4.ts'
 import type { Layout, PlannedTensor } from '../checkpoint/safetensors.ts'
-import { layOut, readFully, writeFully } from '../checkpoint/safetensors.ts'
+import { layOut, readFully, readSafetensors, writeFully } from '../checkpoint/safetensors.ts'
 import { VignetteError } from '../errors.ts'
 import type { StoredTensor, TensorTable } from '../graph/weights.ts'
 import type { LayerPlan, QuantizeStep } from './policy.ts'
@@ -17,6 +17,7 @@ import type { LayerPlan, QuantizeStep } from './policy.ts'
 
 /** Version of the format, in the file's notes as `vignette_int4`. */
 const formatVersion = '1'
+const unsealed = '0'.repeat(64)
 const chunkBytes = 8 << 20
 
 /** Shapes that a layer has in the file, by the ends of their names. */
@@ -85,6 +86,20 @@ export type FileNotes = {
   policy: unknown
 }
 
+/** Refuses a file of a version that this program does not know, and one that was never sealed. */
+export async function expectKnownFormat(path: string): Promise<void> {
+  const { metadata } = await readSafetensors(path)
+  const version = metadata.get('vignette_int4')
+  if (version === formatVersion && metadata.get('sha256') !== unsealed) return
+  throw new VignetteError(
+    'file-unreadable',
+    version === undefined || version === formatVersion
+      ? `The 4-bit weights in ${path} are not whole.`
+      : `The 4-bit weights in ${path} are of version ${version}; this Vignette knows ${formatVersion}.`,
+    { hint: 'Make the 4-bit model again, or use a newer Vignette.' },
+  )
+}
+
 /** Bytes of the file, header included. */
 export function quantizedFileBytes(planned: readonly PlannedTensor[], notes: FileNotes): number {
   return layOut(planned, metadataOf(notes)).bytes
@@ -145,7 +160,7 @@ export async function openQuantizedFile(
 }
 
 /** The hash stands in the header and must not change its length: until it is known there are zeros. */
-function metadataOf({ sourceSha256, policy }: FileNotes, sha256 = '0'.repeat(64)): Record<string, string> {
+function metadataOf({ sourceSha256, policy }: FileNotes, sha256 = unsealed): Record<string, string> {
   return {
     format: 'pt',
     vignette_int4: formatVersion,

@@ -3,10 +3,16 @@ import { mkdtemp, open, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { readSafetensors, readTensor } from '../../models/checkpoint/safetensors.ts'
-import type { StoredTensor } from '../../models/graph/weights.ts'
-import { openQuantizedFile, plannedFile, quantizedFileBytes, sha256OfTensors } from '../../models/quantize/file.ts'
-import type { LayerPlan, QuantizeStep } from '../../models/quantize/policy.ts'
+import { readSafetensors, readTensor, writeSafetensors } from '../../../models/checkpoint/safetensors.ts'
+import type { StoredTensor } from '../../../models/graph/weights.ts'
+import {
+  expectKnownFormat,
+  openQuantizedFile,
+  plannedFile,
+  quantizedFileBytes,
+  sha256OfTensors,
+} from '../../../models/quantize/file.ts'
+import type { LayerPlan, QuantizeStep } from '../../../models/quantize/policy.ts'
 
 const plan = (path: string, n: number, k: number, more: Partial<LayerPlan> = {}): LayerPlan => ({
   path,
@@ -146,5 +152,27 @@ describe('a 4-bit file', () => {
     await expect(file.seal(digests, () => undefined)).rejects.toThrow(/norm.bias: never written|gave back/)
     await expect(file.write('norm.bias', new Uint8Array(3))).rejects.toThrow('3 bytes, 256 planned')
     await file.close()
+  })
+})
+
+describe('a reader of 4-bit files', () => {
+  const written = (metadata: Record<string, string>) =>
+    writeSafetensors(path, [{ name: 'a', dtype: 'F16', shape: [1] }], () => [new Uint8Array(2)], metadata)
+
+  it('takes a sealed one of its own version', async () => {
+    await written({ vignette_int4: '1', sha256: 'ab'.repeat(32) })
+    await expect(expectKnownFormat(path)).resolves.toBeUndefined()
+  })
+
+  it.each([
+    ['a later version', { vignette_int4: '2', sha256: 'ab'.repeat(32) }, 'are of version 2; this Vignette knows 1'],
+    ['one that was never sealed', { vignette_int4: '1', sha256: '0'.repeat(64) }, 'are not whole'],
+    ['one without a version', {}, 'are not whole'],
+  ])('refuses %s', async (_, metadata, message) => {
+    await written(metadata)
+    await expect(expectKnownFormat(path)).rejects.toMatchObject({
+      code: 'file-unreadable',
+      message: expect.stringContaining(message),
+    })
   })
 })
