@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto'
 import { version } from '../../package.json'
 import { limits } from '../../preload/limits.ts'
+import { writeGraphs } from '../../models/checkpoint/graphs.ts'
+import { fromSystemError } from '../../models/errors.ts'
 import { readClipMerges } from '../../models/tokenizer/load.ts'
 import { completeRequest, recipeChunks, type Recipe } from '../export/metadata.ts'
 import { encodePng } from '../export/png.ts'
@@ -31,6 +33,7 @@ export async function* runJob(job: EngineJob, networks: OpenNetworks, firstIndex
   const { id: jobId, request } = job
   const { width, height } = request
   checkAgainstModel(request, networks.manifest)
+  if (request.speed !== 'exact' && !networks.has('unet_shallow')) await addOuterLayers(job.modelFolder, networks)
   const first = networks.manifest.networks.filter((name) => name.startsWith('text_encoder') || name === 'unet')
   if (first.some((name) => !networks.loaded().includes(name))) {
     yield { type: 'phase', jobId, index: firstIndex, phase: 'loading' }
@@ -99,6 +102,16 @@ export async function* runJob(job: EngineJob, networks: OpenNetworks, firstIndex
           event satisfies never
       }
     }
+  }
+}
+
+/** Graphs of a folder that an earlier Vignette made, which had no outer layers; one that cannot be written stays as it is. */
+async function addOuterLayers(modelFolder: string, networks: OpenNetworks): Promise<void> {
+  await networks.release()
+  try {
+    await writeGraphs(modelFolder)
+  } catch (error) {
+    if (!fromSystemError(error)) throw error
   }
 }
 

@@ -241,7 +241,8 @@ export function openNetworks(folder: string, options: NetworksOptions = {}): Ope
     ...(mode ? { mode } : {}),
     singleRows: mode === 'fast',
     texts: createTextCache(),
-    has: (name) => manifest.networks.includes(name),
+    // What a later Vignette added to an old folder is not in its manifest.
+    has: (name) => manifest.networks.includes(name) || existsSync(graphPath(name)),
     loaded: () => [...sessions.keys()],
     async preload(names) {
       for (const name of names) {

@@ -1,15 +1,20 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { runJob } from '../../main/engine/job.ts'
 import { openNetworks, type OpenNetworks } from '../../main/engine/networks.ts'
+import { recipeOf } from '../../main/export/metadata.ts'
 import { generate } from '../../main/pipeline/generate.ts'
 import type { FloatTensor, IdTensor } from '../../main/pipeline/tensor.ts'
 import { tensor } from '../../main/pipeline/tensor.ts'
 import { createTokenizer, type Tokenizer } from '../../main/pipeline/tokenizer.ts'
 import type { GenerateJob, Networks } from '../../main/pipeline/types.ts'
+import { buildNetworks } from '../../models/build.ts'
+import { readParts } from '../../models/checkpoint/graphs.ts'
 import { installStarter } from '../../models/starter/install.ts'
 import { readClipMerges } from '../../models/tokenizer/load.ts'
+import { GenerateRequest } from '../../preload/contract.ts'
 import type { SpeedName } from '../../preload/limits.ts'
 
 // What the speeds do to pictures of the model that comes with Vignette, on the processor.
@@ -116,6 +121,44 @@ describe('speeds', () => {
     expect(notices).toHaveLength(1)
   })
 })
+
+test('a folder of an earlier version gets its outer layers when they are first wanted; the recipe names the speed', async () => {
+  const folder = join(home, 'old')
+  cpSync(join(home, 'starter'), folder, { recursive: true })
+  const manifest = JSON.parse(readFileSync(join(folder, 'model.json'), 'utf8')) as { networks: string[] }
+  manifest.networks = manifest.networks.filter((name) => name !== 'unet_shallow')
+  writeFileSync(join(folder, 'model.json'), JSON.stringify(manifest))
+  rmSync(join(folder, 'unet_shallow.onnx'))
+  const [unet] = buildNetworks(
+    (await readParts(folder)).filter(({ part }) => part === 'unet'),
+    { dialect: 'cpu' },
+  )
+  writeFileSync(join(folder, 'unet.onnx'), unet.onnx)
+
+  const old = openNetworks(folder, { threads: 1 })
+  expect(old.has('unet_shallow')).toBe(false)
+  const { prompt, width, height, steps, seed, sampler, schedule, guidanceScale } = job({ steps: 8 })
+  const given = {
+    prompt,
+    width,
+    height,
+    steps,
+    seed,
+    sampler,
+    schedule,
+    guidanceScale,
+    speed: 'fastest',
+    preview: 'off',
+  }
+  const request = GenerateRequest.parse(given) as Parameters<typeof runJob>[0]['request']
+  const events = []
+  for await (const event of runJob({ id: 'old', modelFolder: folder, request }, old)) events.push(event)
+  expect(events.filter(({ type }) => type === 'notice')).toEqual([])
+  expect(old.loaded()).toContain('unet_shallow')
+  const image = events.find((event) => event.type === 'image')
+  expect(recipeOf(image!.png)?.request.speed).toBe('fastest')
+  await old.release()
+}, 60_000)
 
 describe('thinned keys', () => {
   const inputs = (side: number, stride?: bigint): Record<string, FloatTensor | IdTensor> => ({
