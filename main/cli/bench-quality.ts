@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { VignetteError } from '../../models/errors.ts'
 import { readClipMerges } from '../../models/tokenizer/load.ts'
 import { GenerateRequest } from '../../preload/contract.ts'
-import type { ModeName } from '../../preload/limits.ts'
+import type { ModeName, SpeedName } from '../../preload/limits.ts'
 import { ensureFastForm } from '../engine/fast-form.ts'
 import { readManifest } from '../engine/model-folder.ts'
 import { openNetworks, physicalCores, type OpenNetworks } from '../engine/networks.ts'
@@ -17,7 +17,7 @@ import type { RgbImage } from '../pipeline/image.ts'
 import { createTokenizer } from '../pipeline/tokenizer.ts'
 import type { GenerateJob, Networks } from '../pipeline/types.ts'
 import { encodePng } from '../export/png.ts'
-import { wayNames, ways } from './bench-ways.ts'
+import { wayNames, ways, type Way } from './bench-ways.ts'
 import { psnr, structuralDistance } from './picture-distance.ts'
 import type { Terminal } from './terminal.ts'
 
@@ -72,25 +72,15 @@ export async function measureQuality(options: QualityOptions, terminal: Terminal
     const reference = await pictures({ id: 'fp16', folder, work, chosen, threads }, terminal)
     const rows: QualityRow[] = [{ way: 'fp16', about: 'half precision', unetBytes: bytesOfUnet(folder) }]
     for (const way of ways.filter(({ id }) => only?.includes(id) ?? true)) {
-      const quantized = join(work, 'models', JSON.stringify(way.experiment).replace(/[^\w.-]+/g, '_'))
-      if (!existsSync(quantized)) {
-        await mkdir(join(work, 'models'), { recursive: true })
-        await quantizeModel(folder, quantized, {
-          experiment: way.experiment,
-          threads,
-          signal: terminal.signal,
-          onProgress: ({ fraction }) => terminal.progress.update(`${way.about}: storing`, fraction),
-        })
-      }
-      if (way.mode === 'fast') await ensureFastForm(quantized, { threads, signal: terminal.signal })
-      const made = await pictures({ id: way.id, folder: quantized, mode: way.mode, work, chosen, threads }, terminal)
+      const model = 'speed' in way ? folder : await quantizedIn(join(work, 'models'), folder, way, threads, terminal)
+      const made = await pictures({ ...way, folder: model, work, chosen, threads }, terminal)
       const noise = made.map((image, i) => psnr(image, reference[i])).sort((a, b) => a - b)
       const distances = made.map((image, i) => structuralDistance(image, reference[i])).sort((a, b) => a - b)
       const at = (values: number[], share: number) => values[Math.floor(share * (values.length - 1))]
       rows.push({
         way: way.id,
         about: way.about,
-        unetBytes: bytesOfUnet(quantized),
+        unetBytes: bytesOfUnet(model),
         psnrDb: at(noise, 0.5),
         psnrLowDb: at(noise, 0.1),
         distance: at(distances, 0.5),
@@ -104,6 +94,25 @@ export async function measureQuality(options: QualityOptions, terminal: Terminal
   } finally {
     if (options.keep === undefined) await rm(work, { recursive: true, force: true })
   }
+}
+
+/** The model quantised in one way, in a folder of `home`; made when it is not there yet. */
+async function quantizedIn(
+  home: string,
+  folder: string,
+  { about, mode, experiment }: Extract<Way, { mode: ModeName }>,
+  threads: number,
+  terminal: Terminal,
+): Promise<string> {
+  const target = join(home, JSON.stringify(experiment).replace(/[^\w.-]+/g, '_'))
+  const { signal } = terminal
+  if (!existsSync(target)) {
+    await mkdir(home, { recursive: true })
+    const onProgress = ({ fraction }: { fraction: number }) => terminal.progress.update(`${about}: storing`, fraction)
+    await quantizeModel(folder, target, { experiment, threads, signal, onProgress })
+  }
+  if (mode === 'fast') await ensureFastForm(target, { threads, signal })
+  return target
 }
 
 /** The table that the person reads. */
@@ -125,11 +134,19 @@ export function qualityTable(rows: readonly QualityRow[]): string {
 
 const bytesOfUnet = (folder: string) => statSync(join(folder, 'unet.safetensors')).size
 
-type PicturesOptions = { id: string; folder: string; mode?: ModeName; work: string; chosen: Prompt[]; threads: number }
+type PicturesOptions = {
+  id: string
+  folder: string
+  mode?: ModeName
+  speed?: SpeedName
+  work: string
+  chosen: Prompt[]
+  threads: number
+}
 
 /** One picture per prompt at the model's defaults, seeds 1, 2, …; kept with its latents under `work/id`. */
 async function pictures(
-  { id, folder, mode, work, chosen, threads }: PicturesOptions,
+  { id, folder, mode, speed = 'exact', work, chosen, threads }: PicturesOptions,
   terminal: Terminal,
 ): Promise<RgbImage[]> {
   const networks = openNetworks(folder, { threads, ...(mode ? { mode } : {}) })
@@ -147,6 +164,7 @@ async function pictures(
         ...fillDefaults(GenerateRequest.parse({ prompt, seed: i + 1 }), manifest),
         zeroTerminalSnr: manifest.schedule.zeroTerminalSnr,
         preview: 'off',
+        speed,
       }
       for await (const event of generate(job, listening, tokenizer)) {
         if (event.type !== 'image') continue

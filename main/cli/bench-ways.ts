@@ -1,8 +1,12 @@
-import type { ModeName } from '../../preload/limits.ts'
+import type { ModeName, SpeedName } from '../../preload/limits.ts'
 import type { Experiment } from '../engine/quantize-plan.ts'
 
 /** One way of storing and running a model, compared with its half precision form at the same seeds. */
-export type Way = { id: string; about: string; mode: ModeName; experiment: Experiment }
+export type Way = { id: string; about: string } & (
+  | { mode: ModeName; experiment: Experiment }
+  /** The model as it is, skipping work between steps. */
+  | { speed: SpeedName }
+)
 
 /** From the plainest to all that Vignette does: the table shows what each part earns. */
 export const ways: readonly Way[] = [
@@ -26,6 +30,8 @@ export const ways: readonly Way[] = [
   { id: 'rank-32', about: 'all, rank 32', mode: 'low-memory', experiment: { rank: 32 } },
   { id: 'vignette', about: 'as shipped', mode: 'low-memory', experiment: {} },
   { id: 'vignette-fast', about: 'as shipped, fast mode', mode: 'fast', experiment: {} },
+  { id: 'faster', about: 'half precision, --speed faster', speed: 'faster' },
+  { id: 'fastest', about: 'half precision, --speed fastest', speed: 'fastest' },
 ]
 
 export const wayNames = ways.map(({ id }) => id)
