@@ -103,6 +103,12 @@ describe('recipe in a PNG', () => {
     }
   })
 
+  test('of a version that knew no speeds is one of an exact picture', () => {
+    const { speed: _, ...request } = recipe.request
+    const text = JSON.stringify({ ...recipe, request })
+    expect(recipeOf(encodePng(noisePicture(4, 4), [{ keyword: 'vignette', text }]))?.request.speed).toBe('exact')
+  })
+
   test('keeps what a later version adds and drops from the request what this one does not know', () => {
     const later = { ...recipe, version: 2, extra: 1, request: { ...recipe.request, unknown: 'x' } }
     const found = recipeOf(encodePng(noisePicture(4, 4), [{ keyword: 'vignette', text: JSON.stringify(later) }]))
