@@ -13,9 +13,9 @@
 //   byte values                   211              362              28       14 %     three passes over the scores cost more
 //   byte scores                   182              262              15        5 %     than the product saves
 //
-// MultiHeadAttention runs at 120 to 150 of about 165 GFLOP/s that the core has in float32, so no other float form can win
-// 10 %; bytes can, by 8 to 15 % where heads are wide, but with errors ten times what one may allow (0.5 %): scores want
-// more than 8 bits where they are peaked, and among thousands of nearly equal weights each is below half a step of 1/255.
+// No other float form of the same products is faster. Bytes can be, by 8 to 17 % where heads are wide, but with errors ten
+// times what one may allow (0.5 %): scores want more than 8 bits where they are peaked, and among thousands of nearly equal
+// weights most are below half a step of 1/255. On two threads, with other work on the machine, the order was the same.
 // Hence MultiHeadAttention stays, and large pictures get fewer keys instead (`everyOther` in models/attention.ts).
 import { parseArgs } from 'node:util'
 import { InferenceSession, Tensor } from 'onnxruntime-node'
