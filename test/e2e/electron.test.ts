@@ -120,7 +120,7 @@ it.each([
 ])('stays usable when the engine, a %s, is killed in the middle of a job', async (_, node) => {
   await app.close()
   await open({ VIGNETTE_NODE: node })
-  await prepare(60)
+  await prepare(150) // long enough not to be over before it is killed, however busy the machine
   await page.getByTestId('generate').click()
   await page.getByTestId('preview').waitFor()
   const killed = enginePid(app.process().pid!)
