@@ -56,7 +56,7 @@ export type CalibratedOptions = LayersOptions & {
 }
 
 /** Most that samples of the layers of one piece may take, and its weights as they are stored. */
-const pieceSampleBytes = 320e6
+const pieceSampleBytes = 160e6
 const pieceWeightBytes = 110e6
 /** Rows that are sampled for one layer: fewer of long ones, up to 64 MB. */
 const mostRows = 2048

@@ -7,11 +7,10 @@ import { fromOutputSpace, toOutputSpace } from './gptq.ts'
 import type { LowRank } from './svd.ts'
 import { truncatedSvd } from './svd.ts'
 
-/** A low-rank branch as the file keeps it. */
-export type Branch = {
-  /** Bits of halves [rank, k] and [n, rank]. */
-  down: Uint16Array
-  up: Uint16Array
+/** A low-rank branch as the file keeps it: bits of halves [rank, k] and [n, rank]. */
+export type Factors = { down: Uint16Array; up: Uint16Array }
+
+export type Branch = Factors & {
   /** up · down of those halves, [n, k]. */
   product: Float32Array
 }
@@ -86,10 +85,15 @@ async function inHalves({ rank, down, up }: LowRank, n: number, k: number, matMu
     for (let j = 0; j < k; j++) down[i * k + j] /= length
     for (let row = 0; row < n; row++) up[row * rank + i] *= length
   }
-  const [downHalves, upHalves] = [toFloat16(down), toFloat16(up)]
-  const floats = (bits: Uint16Array) => toFloat32(new Uint8Array(bits.buffer), 'F16')
-  const product = await matMul(floats(upHalves), [n, rank], floats(downHalves), [rank, k])
-  return { down: downHalves, up: upHalves, product }
+  const factors = { down: toFloat16(down), up: toFloat16(up) }
+  return { ...factors, product: await productOf(factors, n, k, matMul) }
+}
+
+/** up · down, [n, k]. */
+export function productOf({ down, up }: Factors, n: number, k: number, matMul: MatMul): Promise<Float32Array> {
+  const floats = (bits: Uint16Array) => toFloat32(new Uint8Array(bits.buffer, bits.byteOffset, bits.byteLength), 'F16')
+  const rank = down.length / k
+  return matMul(floats(up), [n, rank], floats(down), [rank, k])
 }
 
 /** The values [n, k] that the nearest codes stand for; with the best scales when none are given. */

@@ -1,7 +1,8 @@
 import { groupScales, quantizeGroups } from '../../kernels/int4.ts'
 import { roundActivations } from './activations.ts'
 import type { MatMul } from './algebra.ts'
-import { difference, findBranch, nearest, refitBranch, squaredDistance, sum } from './branch.ts'
+import type { Factors } from './branch.ts'
+import { difference, findBranch, nearest, productOf, refitBranch, squaredDistance, sum } from './branch.ts'
 import type { Feedback } from './gptq.ts'
 import { costsOf, feedbackOf, roundWithFeedback, scaledFeedback } from './gptq.ts'
 import { columnSpans, divideColumns, findSmoothing, multiplyColumns } from './smooth.ts'
@@ -122,6 +123,9 @@ type Inputs = {
   feedback: Feedback | undefined
 }
 
+/** The values [n, k] that codes stand for, and the branch beside them. */
+type Rounded = { codes: Float32Array; branch: Factors | undefined }
+
 type Measure = {
   /** Squared sum of what is right. */
   power: number
@@ -148,40 +152,56 @@ async function quantizeLayer(
   }
   const heldOut = await measure(inputs?.heldOut)
 
-  const decompose = async () => {
+  // A convolution has up to 118 MB as float32. What can be worked out again is not kept: neither the product of the
+  // branch nor what it leaves.
+  const decompose = async (): Promise<Factors> => {
     const { errorOf } = await measure(inputs?.search)
     const most = inputs?.feedback ? rounds.withFeedback : rounds.alone
-    return (await findBranch(target, { rank, groups, matMul, rounds: most, errorOf })).branch
+    const { down, up } = (await findBranch(target, { rank, groups, matMul, rounds: most, errorOf })).branch
+    return { down, up }
   }
-  let branch = rank > 0 ? await decompose() : undefined
+  const first = rank > 0 ? await decompose() : undefined
+  const rest = async () => (first ? difference(target, await productOf(first, n, k, matMul)) : target)
+  const complete = async (codes: Float32Array, branch: Factors | undefined) =>
+    branch ? sum(codes, await productOf(branch, n, k, matMul)) : codes
 
   // What the branch leaves goes into codes: the nearest ones, or those with feedback where they come out better.
-  const rest = branch ? difference(target, branch.product) : target
-  const scales = groupScales(rest, groups, { search: true })
-  let rounded = nearest(rest, groups, scales)
-  let weights = branch ? sum(rounded, branch.product) : rounded
-  let error = await heldOut.errorOf(weights)
-  if (inputs?.feedback) {
-    const { feedback } = inputs
-    const other = await roundWithFeedback(rest, groups, scales, feedback, matMul)
-    const otherBranch = branch && (await refitBranch(target, other, { rank, groups, matMul, feedback }))
-    const otherWeights = otherBranch ? sum(other, otherBranch.product) : other
-    const otherError = await heldOut.errorOf(otherWeights)
-    if (otherError < error) [rounded, branch, weights, error] = [other, otherBranch, otherWeights, otherError]
+  const scales = groupScales(await rest(), groups, { search: true })
+  const roundToNearest = async (): Promise<Rounded> => ({ codes: nearest(await rest(), groups, scales), branch: first })
+  const roundFedBack = async (feedback: Feedback): Promise<Rounded> => {
+    const codes = await roundWithFeedback(await rest(), groups, scales, feedback, matMul)
+    if (!first) return { codes, branch: undefined }
+    const { down, up } = await refitBranch(target, codes, { rank, groups, matMul, feedback })
+    return { codes, branch: { down, up } }
   }
+  const errorOf = async ({ codes, branch }: Rounded) => heldOut.errorOf(await complete(codes, branch))
+
+  let error = await errorOf(await roundToNearest())
+  let found: Rounded | undefined
+  if (inputs?.feedback) {
+    const other = await roundFedBack(inputs.feedback)
+    const otherError = await errorOf(other)
+    if (otherError < error) [found, error] = [other, otherError]
+  }
+  const { codes: rounded, branch } = found ?? (await roundToNearest())
 
   const power = heldOut.power || 1
-  const plain = nearest(values, groups, groupScales(values, groups))
-  const columns = roundActivations(weights, k, 'token') // int8 with a scale per output, as kernels/columns.ts
+  const plainError = () => {
+    const plain = nearest(values, groups, groupScales(values, groups))
+    return heldOut.errorOf(inputScale ? multiplyColumns(plain, inputScale) : plain)
+  }
+  const fastError = async () => {
+    const columns = roundActivations(await complete(rounded, branch), k, 'token') // as kernels/columns.ts: int8, a scale per output
+    return heldOut.errorOf(columns, inputs && roundActivations(inputs.heldOut, k, activations))
+  }
   const errors: LayerErrors = {
-    nearest: (await heldOut.errorOf(inputScale ? multiplyColumns(plain, inputScale) : plain)) / power,
+    nearest: (await plainError()) / power,
     weights: error / power,
-    activations: (await heldOut.errorOf(columns, inputs && roundActivations(inputs.heldOut, k, activations))) / power,
+    activations: (await fastError()) / power,
   }
 
   const { codes } = quantizeGroups(rounded, { ...groups, scales })
-  const factors = branch ? { down: branch.down, up: branch.up } : {}
-  return { path, n, k, bits, group, codes, scales, ...factors, errors }
+  return { path, n, k, bits, group, codes, scales, ...branch, errors }
 }
 
 /** Every eighth row apart, where there are enough to spare some. */
