@@ -62,7 +62,8 @@ export async function openWorkFolder(target: string, key: string): Promise<WorkF
       }
       return { tensors, widened }
     },
-    finished: (step) => (entries.find((entry) => 'step' in entry && entry.step === step) as Finished | undefined)?.value,
+    finished: (step) =>
+      (entries.find((entry) => 'step' in entry && entry.step === step) as Finished | undefined)?.value,
     record,
     async finish() {
       await rm(join(path, journalName), { force: true })
@@ -94,15 +95,17 @@ async function syncFile(path: string): Promise<void> {
   }
 }
 
-/** A last line that a crash cut off is left out. */
+/** A line that a crash cut off is left out, and ended so that what is recorded next is a line of its own. */
 async function readJournal(path: string): Promise<JournalEntry[]> {
-  const text = await readFile(join(path, journalName), 'utf8').catch(() => '')
+  const file = join(path, journalName)
+  const text = await readFile(file, 'utf8').catch(() => '')
+  if (text !== '' && !text.endsWith('\n')) await appendFile(file, '\n')
   const entries: JournalEntry[] = []
   for (const line of text.split('\n').slice(0, -1)) {
     try {
       entries.push(JSON.parse(line) as JournalEntry)
     } catch {
-      break
+      continue
     }
   }
   return entries

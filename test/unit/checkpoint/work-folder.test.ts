@@ -61,7 +61,10 @@ describe('the work folder', () => {
     const first = await openWorkFolder(target, 'one')
     await first.record({ file: 'unet', tensors: 3 })
     await appendFile(join(first.path, 'journal.ndjson'), '{"file":"unet","tens')
-    expect((await openWorkFolder(target, 'one')).done('unet').tensors).toBe(3)
+    const second = await openWorkFolder(target, 'one')
+    expect(second.done('unet').tensors).toBe(3)
+    await second.record({ file: 'unet', tensors: 4 })
+    expect((await openWorkFolder(target, 'one')).done('unet').tensors).toBe(4)
   })
   it('moves into place as a whole, over an older model', async () => {
     for (const content of ['old', 'new']) {
