@@ -45,6 +45,19 @@ export async function writeQuantizedCase(folder: string, item: Case, quality: Qu
   return path
 }
 
+/** Writes the UNet of a case in float32, each tensor as `change` makes it. */
+export async function writeFloatCase(
+  folder: string,
+  item: Case,
+  change: (name: string, values: Float32Array) => Float32Array,
+): Promise<void> {
+  const weights = weightsOf(item)
+  const planned = [...weights.keys()].map((name) => ({ name, dtype: 'F32' as const, shape: shapeOf(item, name) }))
+  await writeSafetensors(join(folder, 'unet.safetensors'), planned, ({ name }) => [
+    new Uint8Array(change(name, weights.get(name)!).buffer),
+  ])
+}
+
 /** With a branch by the quantiser, from the weights alone; without one just the nearest codes. */
 async function quantize(layer: LinearWeights, options: QuantizeOptions): Promise<Codes> {
   if (options.rank === 0) return quantizeGroups(layer.values, { ...options, n: layer.n, k: layer.k })

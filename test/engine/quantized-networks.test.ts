@@ -13,7 +13,7 @@ import type { UnetConfig } from '../../models/unet.ts'
 import { softwareVulkan } from '../../scripts/software-vulkan.ts'
 import type { Case, Run } from '../golden/networks-cases.ts'
 import { configOf, expectedOf, feedsOf, readCases } from '../golden/networks-cases.ts'
-import { tableOf, writeQuantizedCase } from './quantized-case.ts'
+import { tableOf, writeFloatCase, writeQuantizedCase } from './quantized-case.ts'
 
 // One quantised file, run in each of the three ways, against diffusers in float32. Distances are signal to noise in dB.
 
@@ -162,3 +162,45 @@ describe('one 4-bit file with branches', () => {
     }
   })
 })
+
+describe('adapter slots of a network in float32', () => {
+  const item = cases.find(({ name }) => name === 'no-middle')!
+
+  it.each([false, true])(
+    'give what the weights with the adapters in them give, channels last: %s',
+    async (channelsLast) => {
+      const at = home(`floats-${channelsLast}`)
+      await writeFloatCase(at, item, (_, values) => values)
+      const session = await open(at, item, { dialect: 'cpu', channelsLast, slots: true })
+      const rank = 3
+      const adapters: Record<string, Tensor> = {}
+      for (const { name, shape } of slotsOf(session)) {
+        const dims = shape.map((dim) => (typeof dim === 'number' && dim > 0 ? dim : rank))
+        const values = Float32Array.from({ length: dims[0] * dims[1] }, (_, i) => 0.1 * Math.sin(i + name.length))
+        adapters[name] = new Tensor('float32', values, dims)
+      }
+      const [inSlots] = await evaluateRuns(session, item, adapters)
+
+      const merged = home(`merged-${channelsLast}`)
+      await writeFloatCase(merged, item, (name, values) => {
+        const path = name.replace(/\.weight$/, '')
+        return adapters[`${path}.down`] ? added(values, adapters[`${path}.down`], adapters[`${path}.up`]) : values
+      })
+      const [expected] = await evaluateRuns(await open(merged, item, { dialect: 'cpu', channelsLast }), item)
+      expect(decibels(inSlots, expected)).toBeGreaterThan(90)
+      const [plain] = await evaluateRuns(await open(at, item, { dialect: 'cpu', channelsLast }), item)
+      expect(decibels(plain, expected)).toBeLessThan(30) // the adapters do something
+    },
+  )
+})
+
+/** weights [n, k] + up [n, r] · down [r, k] */
+function added(weights: Float32Array, down: Tensor, up: Tensor): Float32Array {
+  const [rank, k] = down.dims
+  const [a, b] = [down.data as Float32Array, up.data as Float32Array]
+  return weights.map((value, i) => {
+    let sum = value
+    for (let r = 0; r < rank; r++) sum += b[Math.floor(i / k) * rank + r] * a[r * k + (i % k)]
+    return sum
+  })
+}
