@@ -29,12 +29,14 @@ const prompts = [
     negativePrompt: 'blurry, cartoon',
   },
   { prompt: 'a wide green valley with a river and mountains at sunrise, oil painting', negativePrompt: '' },
-  { prompt: 'a girl reading a blue book in a cozy room, ink and watercolor', negativePrompt: 'low quality, bad hands' },
-  { prompt: 'a busy street in the rain at night, neon signs, reflections, photograph', negativePrompt: '' },
+  { prompt: 'a busy street in the rain at night, neon signs, photograph', negativePrompt: 'low quality, bad hands' },
+  { prompt: 'a girl reading a blue book in a cozy room, ink and watercolor', negativePrompt: '' },
   { prompt: 'a robot holding a yellow flower, flat colors, children book illustration', negativePrompt: 'photo' },
   { prompt: 'a bowl of strawberries on a white table, studio photo, sharp focus', negativePrompt: 'text, watermark' },
   { prompt: 'a castle on a cliff above the sea, pencil drawing, black and white', negativePrompt: '' },
 ]
+/** A network with more weights than this follows the first four only: twenty evaluations come of it either way. */
+const manyWeights = 1.5e9
 const mostSteps = 5
 
 export type Calibration = { side: number; steps: number; rows: Inputs[] }
@@ -50,7 +52,7 @@ export type CalibrationOptions = {
   onProgress?: (fraction: number) => void
 }
 
-/** Inputs of the drawing network, one row each, from the course of eight pictures that are never finished. */
+/** Inputs of the drawing network, one row each, from the course of a few pictures that are never finished. */
 export async function recordCalibration(options: CalibrationOptions): Promise<Calibration> {
   const { manifest, onProgress } = options
   const side = calibrationSide(manifest)
@@ -64,7 +66,13 @@ export async function recordCalibration(options: CalibrationOptions): Promise<Ca
   const guided = request.guidanceScale > 1
 
   const rows = new Map<number, Inputs>() // by step, then picture
-  const networks = networksInStep(options, prompts.length)
+  const isLarge = weightsOf(options.parts) > manyWeights
+  const count = isLarge ? 4 : prompts.length
+  let done = 0 // steps that all pictures have behind them
+  const networks = networksInStep(options, count, (part) => {
+    onProgress?.((done + part) / steps)
+    if (part === 1) done++
+  })
   const tokenizer = createTokenizer(await readClipMerges())
 
   async function follow(index: number): Promise<void> {
@@ -75,9 +83,10 @@ export async function recordCalibration(options: CalibrationOptions): Promise<Ca
     const watched: Networks = {
       ...networks,
       async run(name, inputs, outputs) {
-        // Every second evaluation of a picture, in turns; of every fourth picture the one for the negative prompt.
+        // Of eight pictures every second evaluation, in turns; of every fourth picture the one for the negative prompt.
         const all = splitRows(inputs)
-        if ((step + index) % 2 === 0) rows.set(step * prompts.length + index, all[index % 4 === 3 ? 0 : all.length - 1])
+        if (isLarge || (step + index) % 2 === 0)
+          rows.set(step * prompts.length + index, all[index % 4 === 3 ? 0 : all.length - 1])
         step++
         return networks.run(name, inputs, outputs)
       },
@@ -92,14 +101,12 @@ export async function recordCalibration(options: CalibrationOptions): Promise<Ca
       batchGuidance: true,
     })
     const start = startLatents(noise(size), sigmas[0])
-    for await (const { index: done } of samplers[request.sampler](denoise, start, sigmas, { noise, levels })) {
-      if (index === prompts.length - 1) onProgress?.(done / steps)
-    }
+    for await (const taken of samplers[request.sampler](denoise, start, sigmas, { noise, levels })) void taken
   }
 
   try {
     await Promise.all(
-      prompts.map((_, index) =>
+      prompts.slice(0, count).map((_, index) =>
         follow(index).finally(() => {
           networks.leave()
         }),
@@ -134,6 +141,7 @@ type Request = {
 function networksInStep(
   { manifest, parts, folder, maxPieceBytes, threads, signal }: CalibrationOptions,
   count: number,
+  onUnetProgress: (fraction: number) => void,
 ) {
   let present = count
   let waiting: Request[] = []
@@ -156,7 +164,8 @@ function networksInStep(
       try {
         const pieces = await piecesOf(name)
         const split = group.map(({ inputs }) => (name === 'unet' ? splitRows(inputs) : [inputs]))
-        const results = await pieces.run(split.flat(), group[0].outputs)
+        const watch = name === 'unet' ? { onProgress: onUnetProgress } : {}
+        const results = await pieces.run(split.flat(), group[0].outputs, watch)
         for (const [i, request] of group.entries()) request.resolve(joinRows(results.splice(0, split[i].length)))
       } catch (error) {
         for (const request of group) request.reject(error)
@@ -187,6 +196,11 @@ function networksInStep(
       for (const pieces of open.values()) await pieces.release()
     },
   }
+}
+
+function weightsOf(parts: readonly Part[]): number {
+  const unet = parts.find(({ part }) => part === 'unet')
+  return [...(unet?.tensors.values() ?? [])].reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0)
 }
 
 /** The graph of a network as the processor runs it, over weights in `folder`s of its part. */
