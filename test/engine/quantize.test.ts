@@ -23,7 +23,7 @@ const isRoot = process.getuid?.() === 0
 let folder: string
 let number = 0
 /** The SD 1.5 model in four bits, made in one go. */
-let straightTarget: string
+let straightTarget: string | undefined
 const at = (...path: string[]) => join(folder, ...path)
 const fresh = () => at(`target-${number++}`)
 /** Everything beside the models that mentions the target: work folders, locks, the model itself. */
@@ -243,7 +243,8 @@ describe('cancelling and crashing', () => {
   )
 
   it('goes on at the layer where it was killed, to the same bytes', async () => {
-    const [target, straight] = [fresh(), straightTarget]
+    const [target, straight] = [fresh(), straightTarget ?? fresh()]
+    if (!straightTarget) await quantizeModel(at('sd15'), straight)
     const child = (...more: string[]) =>
       run(process.execPath, [
         ...['--import', 'tsx', join(import.meta.dirname, 'quantize-child.ts'), at('sd15'), target],
