@@ -48,7 +48,10 @@ it.runIf(mustRun)('finds a software Vulkan driver', () => {
 
 describe.skipIf(!vulkan.variables && !mustRun)('on WebGPU', () => {
   const cases = readCases().map((item) => ({ item, name: item.name, channelsLast: false }))
-  const quantised = cases.filter(({ item }) => item.part === 'unet').map((entry) => ({ ...entry, channelsLast: true }))
+  // Software takes half a minute for each; the same graphs of all the others run on the processor in the golden tests.
+  const quantised = cases
+    .filter(({ name }) => name === 'sd1' || name === 'no-middle')
+    .map((entry) => ({ ...entry, channelsLast: true }))
   it.each([...cases, ...quantised])(
     '$name gives the outputs of the reference, channels last: $channelsLast',
     async ({ item, channelsLast }) => {
