@@ -1,6 +1,6 @@
 import * as z from 'zod'
 import { errorCodes } from '../models/errors.ts'
-import { limits, modeNames, samplerNames, scheduleNames, speedNames } from './limits.ts'
+import { limits, modeNames, rampNames, samplerNames, scheduleNames, speedNames } from './limits.ts'
 
 const size = z
   .int()
@@ -16,6 +16,32 @@ const size = z
       message: `must be a multiple of ${limits.sizeMultiple}, got ${value}; try ${lower} or ${lower + limits.sizeMultiple}`,
     })
   })
+
+/** Weight of an adapter over its steps: a share of it at places 0 (its first step) to 1 (its last), straight between them. */
+export const Ramp = z.union([
+  z.enum(rampNames),
+  z
+    .array(z.tuple([z.number().min(0).max(1), z.number().min(-4).max(4)]))
+    .min(2)
+    .max(limits.maxRampPoints),
+])
+export type Ramp = z.infer<typeof Ramp>
+
+/** One adapter in a picture: where its file lies, and how strongly and when it acts. */
+export const AdapterUse = z.object({
+  file: z.string(),
+  /** Left out: what the file prefers. */
+  weight: z.number().min(-limits.maxAdapterWeight).max(limits.maxAdapterWeight).optional(),
+  /** On the text encoders; as `weight` when left out. */
+  textWeight: z.number().min(-limits.maxAdapterWeight).max(limits.maxAdapterWeight).optional(),
+  /** Shares of the steps: it acts from the first on and stops before the second. */
+  start: z.number().min(0).max(1).default(0),
+  end: z.number().min(0).max(1).default(1),
+  ramp: Ramp.default('flat'),
+  /** Cut to this rank, with the error said. */
+  rankBudget: z.int().min(1).max(limits.maxAdapterRank).optional(),
+})
+export type AdapterUse = z.infer<typeof AdapterUse>
 
 /** One picture, or `count` pictures with consecutive seeds, as the person asked for it. Model defaults fill what is left out. */
 export const GenerateRequest = z.object({
@@ -41,6 +67,7 @@ export const GenerateRequest = z.object({
   /** A picture file, white where the picture may change. Needs initImage. */
   maskImage: z.string().optional(),
   speed: z.enum(speedNames).default('exact'),
+  adapters: z.array(AdapterUse).max(limits.maxAdapters).default([]),
   preview: z.enum(['off', 'fast']).default('fast'),
 })
 export type GenerateRequest = z.infer<typeof GenerateRequest>

@@ -8,6 +8,13 @@ export const limits = {
   maxGuidanceScale: 30,
   maxCount: 64,
   maxSeed: 4294967295,
+  /** Slots of the person's own, and those that speed, guidance and watermark take. */
+  maxAdapters: 12,
+  userAdapters: 8,
+  maxAdapterWeight: 4,
+  /** Of all adapters together at one layer. */
+  maxAdapterRank: 1024,
+  maxRampPoints: 6,
 } as const
 
 export const samplerNames = [
@@ -45,3 +52,7 @@ export type SpeedName = (typeof speedNames)[number]
 /** How a 4-bit model runs on the processor: over bytes expanded from it, or over its packed weights as they lie. */
 export const modeNames = ['fast', 'low-memory'] as const
 export type ModeName = (typeof modeNames)[number]
+
+/** How an adapter's weight goes from its first step to its last. */
+export const rampNames = ['flat', 'ease-in', 'ease-out'] as const
+export type RampName = (typeof rampNames)[number]

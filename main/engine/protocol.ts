@@ -12,7 +12,14 @@ export type EngineJob = {
   /** Defaults filled in: seed, size, steps, sampler, schedule and guidance are always set. */
   request: GenerateRequest &
     Required<Pick<GenerateRequest, 'seed' | 'width' | 'height' | 'steps' | 'sampler' | 'schedule' | 'guidanceScale'>>
+  /** Instead of `count` pictures one after the other: these, in one batch. */
+  batch?: BatchPicture[]
 }
+
+/** One picture of a mixed batch: what differs from the request; the rest is shared, and all are drawn side by side. */
+export type BatchPicture = Partial<
+  Pick<EngineJob['request'], 'prompt' | 'negativePrompt' | 'seed' | 'guidanceScale' | 'adapters'>
+>
 
 export type EngineCommand =
   /** `mode`: how 4-bit models run on the processor; left out, the engine chooses for each. */
