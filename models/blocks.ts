@@ -3,6 +3,8 @@ import type { Value } from './graph/graph.ts'
 import { expectShape, knownDim } from './graph/graph.ts'
 import { add, concat, cos, gelu, mul, sin, unsqueeze } from './graph/ops.ts'
 import type { Weights } from './graph/weights.ts'
+import type { GuidanceTokens } from './guidance.ts'
+import { guidanceSite } from './guidance.ts'
 import {
   addPerChannel,
   channelAxis,
@@ -17,6 +19,7 @@ import {
   upsample,
   upsampleConv2d,
 } from './layers.ts'
+import { isLive, slotOf } from './matrix.ts'
 
 // Blocks that several networks share. Names are those of the checkpoints. Pictures are [n, c, h, w] as in diffusers, or
 // [n, h, w, c] where the graph is `channelsLast`.
@@ -67,17 +70,21 @@ function feedForward(w: Weights, x: Value): Value {
   return linear(w.at('net', 2), mul(value, gelu(gate)), c)
 }
 
+type BlockOptions = { heads: number; sample: Value; keyStride?: Value; guidance?: GuidanceTokens }
+
 /** BasicTransformerBlock on rows [n·h·w, c]: self-attention, attention to the text, feed-forward, each after its norm. */
 function transformerBlock(
   w: Weights,
   x: Value,
   context: Value,
-  { heads, sample, keyStride }: { heads: number; sample: Value; keyStride?: Value },
+  { heads, sample, keyStride, guidance }: BlockOptions,
 ): Value {
   const options = { heads, sample, qkvBias: false }
   const own = layerNorm(w.at('norm1'), x)
   x = add(x, attentionBlock(w.at('attn1'), own, own, { ...options, keyStride }))
-  x = add(x, attentionBlock(w.at('attn2'), layerNorm(w.at('norm2'), x), context, options))
+  const normed = layerNorm(w.at('norm2'), x)
+  x = add(x, attentionBlock(w.at('attn2'), normed, context, options))
+  if (guidance) x = add(x, guidanceSite(w.at('attn2').path, normed, guidance, sample))
   return endOfBlock(add(x, feedForward(w.at('ff'), layerNorm(w.at('norm3'), x))))
 }
 
@@ -95,13 +102,14 @@ export function transformer2d(
     groups,
     linearProjection,
     keyStride,
-  }: { heads: number; depth: number; groups: number; linearProjection: boolean; keyStride?: Value },
+    guidance,
+  }: Omit<BlockOptions, 'sample'> & { depth: number; groups: number; linearProjection: boolean },
 ): Value {
   const c = knownDim(w.path, x, channelAxis(x.graph))
   const isConv = !linearProjection
   let rows = pixelsToRows(groupNorm(w.at('norm'), x, groups, 1e-6)) // Transformer2DModel has its own epsilon
   rows = linear(w.at('proj_in'), rows, c, { isConv, isNormed: true })
-  const options = { heads, sample: x, keyStride }
+  const options = { heads, sample: x, keyStride, guidance }
   for (let i = 0; i < depth; i++) rows = transformerBlock(w.at('transformer_blocks', i), rows, context, options)
   rows = linear(w.at('proj_out'), rows, c, { isConv })
   return endOfBlock(add(rowsToPixels(rows, x), x))
@@ -122,7 +130,10 @@ export function downsample(w: Weights, x: Value, padding: 'even' | 'right-below'
 /** Upsample2D: nearest neighbour to twice the size, or to the size of `like`, then a convolution. */
 export function upsampleBlock(w: Weights, x: Value, like?: Value): Value {
   const out = knownDim(w.path, x, channelAxis(x.graph))
-  if (!like && !x.graph.channelsLast) return upsampleConv2d(w.at('conv'), x, out)
+  // Sums of weights are folded when the graph is loaded: not those that come with each run, nor an adapter's.
+  const { graph } = x
+  const isPlain = !graph.channelsLast && !isLive(graph, w.at('conv')) && !slotOf(graph, `${w.path}.conv`, 9 * out, out)
+  if (!like && isPlain) return upsampleConv2d(w.at('conv'), x, out)
   return conv2d(w.at('conv'), upsample(x, like), { out, kernel: 3 })
 }
 

@@ -1,10 +1,11 @@
 import type { ClipConfig } from './clip.ts'
 import { buildClip } from './clip.ts'
-import type { Dialect, Graph, GraphOptions } from './graph/graph.ts'
+import type { Dialect, Graph, GraphOptions, SlotGroup } from './graph/graph.ts'
 import { toOnnx } from './graph/onnx.ts'
 import type { TensorTable } from './graph/weights.ts'
 import { Weights } from './graph/weights.ts'
 import type { NetworkName } from './manifest.ts'
+import { slotGroupOf } from './matrix.ts'
 import type { TinyVaeConfig } from './tiny-vae.ts'
 import { buildTinyVaeDecoder, buildTinyVaeEncoder } from './tiny-vae.ts'
 import type { UnetConfig } from './unet.ts'
@@ -41,8 +42,12 @@ export type BuildOptions = {
   channelsLast?: boolean
   /** The UNet has the input `key_stride` (`GraphOptions.keyStride`); what runs it feeds a 1 where nobody asks for more. */
   keyStride?: boolean
-  /** Adapters enter the UNet as inputs (`GraphOptions.slots`). */
-  slots?: boolean
+  /** Layers of the UNet and the text encoders that take adapters (`GraphOptions.slots`). */
+  slots?: GraphOptions['slots']
+  /** Modules of the UNet and the text encoders whose weights are inputs (`GraphOptions.live`). */
+  live?: ReadonlySet<string>
+  /** The UNet takes a guidance-distillation adapter (`GraphOptions.guidance`). */
+  guidance?: { width: number }
 }
 
 export type BuiltNetwork = { name: NetworkName; onnx: Uint8Array }
@@ -60,14 +65,17 @@ export function networksOf(part: PartName): NetworkName[] {
  * `<name>.onnx` in the folder the tensors' files are relative to. Takes milliseconds and no weight is read.
  */
 export function buildNetworks(parts: readonly Part[], options: BuildOptions): BuiltNetwork[] {
-  const { dialect, fp16Compute, fusedAttention, slots, keyStride } = options
-  const graphOptions = { dialect, computeType: fp16Compute ? 'f16' : 'f32', fusedAttention } as const
   return parts
-    .flatMap((part) => {
-      const channelsLast = options.channelsLast ?? isQuantized(part.tensors)
-      return graphsOf(part, part.part === 'unet' ? { ...graphOptions, channelsLast, slots, keyStride } : graphOptions)
-    })
+    .flatMap((part) => graphsOf(part, graphOptionsOf(part, options)))
     .map((graph) => ({ name: graph.name as NetworkName, onnx: toOnnx(graph) }))
+}
+
+function graphOptionsOf({ part, tensors }: Part, options: BuildOptions): GraphOptions {
+  const { dialect, fp16Compute, fusedAttention, slots, live, keyStride, guidance } = options
+  const common = { dialect, computeType: fp16Compute ? 'f16' : 'f32', fusedAttention } as const
+  if (part === 'text_encoder' || part === 'text_encoder_2') return { ...common, slots, live }
+  if (part !== 'unet') return common
+  return { ...common, channelsLast: options.channelsLast ?? isQuantized(tensors), keyStride, slots, live, guidance }
 }
 
 /** Whether any matrix is kept as codes or columns of bytes: see kernels/README.md. */
@@ -89,19 +97,28 @@ export function requiredTensors<P extends PartName>(part: P, config: PartConfigs
   return required
 }
 
-/**
- * The layers of a UNet that adapters may enter when it is built with `slots`: its graph then has the inputs `<path>.down`
- * [r, inputs] and `<path>.up` [outputs, r] for each, r free, and stored branches are to be fed there as well.
- */
-export function slotsOf({ part, config, tensors }: Part<'unet'>): { path: string; inputs: number; outputs: number }[] {
-  const [graph] = graphsOf(
-    { part, config, tensors },
-    { dialect: 'cpu', channelsLast: isQuantized(tensors), slots: true },
+/** A layer that takes adapters: `inputs` is 9 times the channels for a 3 × 3 convolution. */
+export type SlotPlace = { path: string; group: SlotGroup; inputs: number; outputs: number; isConv: boolean }
+
+/** The layers of a part that adapters may enter, whatever form its weights are stored in; see kernels/slot.ts. */
+export function slotsOf({ part, config }: Pick<Part, 'part' | 'config'>): SlotPlace[] {
+  if (part === 'vae' || part === 'tiny_vae') return []
+  const groups = new Set(['attention', 'mlp', 'time', 'conv'] as const)
+  const nowhere = () => {}
+  const [graph] = graphsOf({ part, config, tensors: new Map() } as Part, {
+    dialect: 'cpu',
+    slots: { groups },
+    onWeight: nowhere,
+  })
+  const sizes = new Map(graph.inputs.map(({ name, shape }) => [name, Number(shape[1])]))
+  const convs = new Set(
+    graph.layers.filter((layer) => layer.kind === 'conv' && layer.kernel === 3).map(({ path }) => path),
   )
-  const sizes = new Map(graph.inputs.map(({ name, shape }) => [name, shape]))
-  return [...sizes].flatMap(([name, shape]) => {
+  return [...sizes].flatMap(([name, inputs]) => {
     const path = /^(.*)\.down$/.exec(name)?.[1]
-    return path === undefined ? [] : [{ path, inputs: Number(shape[1]), outputs: Number(sizes.get(`${path}.up`)?.[0]) }]
+    if (path === undefined) return []
+    const outputs = sizes.get(`${path}.up`)!
+    return [{ path, group: slotGroupOf(path), inputs, outputs, isConv: convs.has(path) }]
   })
 }
 

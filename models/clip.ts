@@ -3,7 +3,7 @@ import type { ConfigJson } from './config-json.ts'
 import { readConfig } from './config-json.ts'
 import type { GraphOptions, Value } from './graph/graph.ts'
 import { Graph } from './graph/graph.ts'
-import { add, cast, concat, equal, gelu, matMul, quickGelu, reshape, unsqueeze } from './graph/ops.ts'
+import { add, cast, concat, equal, gelu, matMul, quickGelu, reshape, unsqueeze, where } from './graph/ops.ts'
 import type { Weights } from './graph/weights.ts'
 import { constant, embedding, layerNorm, linear, positionTable } from './layers.ts'
 
@@ -78,7 +78,8 @@ export function buildClip(name: string, w: Weights, config: ClipConfig, options:
   const ids = graph.input('input_ids', 'i64', ['n', t])
   const eosIndex = graph.input('eos_index', 'i64', ['n'])
 
-  const tokens = embedding(model.at('embeddings', 'token_embedding'), ids, config.vocabSize, d)
+  const known = embedding(model.at('embeddings', 'token_embedding'), ids, config.vocabSize, d)
+  const tokens = graph.slots ? withVectors(known, t, d) : known
   const positions = positionTable(graph, model.at('embeddings', 'position_embedding'), t, d)
   let x = reshape(add(tokens, positions), [-1, d]) // rows [n·t, d]
   const mask = constant(graph, [1, 1, t, t], causalMask(t))
@@ -112,6 +113,17 @@ export function buildClip(name: string, w: Weights, config: ClipConfig, options:
     projectionDim === undefined ? row : linear(w.at('text_projection'), row, projectionDim, { bias: false })
   graph.output('pooled', cast(pooled, 'f32'), ['n', projectionDim ?? d])
   return graph
+}
+
+/**
+ * Textual inversion: where `token_mask` [n, t] is 1 the vector of `token_vectors` [n, t, d] stands for the token's own.
+ * Inputs of networks with slots only.
+ */
+function withVectors(known: Value, t: number, d: number): Value {
+  const { graph } = known
+  const vectors = cast(graph.input('token_vectors', 'f32', ['n', t, d]), known.type)
+  const mask = cast(unsqueeze(graph.input('token_mask', 'f32', ['n', t]), 2), 'bool')
+  return where(mask, vectors, known)
 }
 
 /** CLIPEncoderLayer on rows: causal self-attention and a two-layer perceptron, each after its norm. */

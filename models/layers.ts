@@ -1,5 +1,6 @@
 import { convolve, im2col, rowsToPicture, stripsFor } from '../kernels/im2col.ts'
 import { convInt8 } from '../kernels/linear-int8.ts'
+import { slotConv, slotConvFirst } from '../kernels/slot.ts'
 import type { Dim, Graph, Layer, Value } from './graph/graph.ts'
 import { expectShape, knownDim } from './graph/graph.ts'
 import {
@@ -28,7 +29,7 @@ import {
 } from './graph/ops.ts'
 import { once, productOf, sizeOf, sizesOf } from './graph/sizes.ts'
 import type { Weights } from './graph/weights.ts'
-import { columnsOf, matrix, storedForm, weight } from './matrix.ts'
+import { columnsOf, isLive, matrix, slotOf, storedForm, weight, type StoredForm } from './matrix.ts'
 
 // The layers of torch.nn that the networks are made of. Only this file and matrix.ts touch weights. Pictures are
 // [n, c, h, w], or [n, h, w, c] where the graph is `channelsLast`.
@@ -63,7 +64,7 @@ export function linear(
   expectShape(w.path, x, [null, channels])
   x.graph.layers.push({ path: w.path, kind: 'linear', input: x, node: x.graph.nodes.length })
   const shape = isConv ? [out, channels, 1, 1] : [out, channels]
-  return matrix(x.graph, w, channels, { out, bias, shape, per: isNormed ? 'tensor' : 'token', hasSlot: true })(x)
+  return matrix(x.graph, w, channels, { out, bias, shape, per: isNormed ? 'tensor' : 'token' })(x)
 }
 
 /**
@@ -76,7 +77,7 @@ export function linearHalves(w: Weights, x: Value, out: number, names: readonly 
   const half = (index: 0 | 1) => {
     const rows = [(index * out) / 2, ((index + 1) * out) / 2] as const
     const columns = w.at(names[index])
-    return matrix(x.graph, w, channels, { out, bias: true, rows, columns, per: 'tensor', hasSlot: true })(x)
+    return matrix(x.graph, w, channels, { out, bias: true, rows, columns, per: 'tensor' })(x)
   }
   return [half(0), half(1)]
 }
@@ -99,18 +100,34 @@ export function conv2d(w: Weights, x: Value, { out, kernel, stride = 1, bias = t
   const around = (kernel - 1) / 2
   const shape = { kernel, stride, pads: pads ?? ([around, around, around, around] as const) }
   graph.layers.push({ path: w.path, kind: 'conv', input: x, node: graph.nodes.length, ...shape })
-  if (graph.channelsLast && kernel === 1) {
+  if (kernel === 1 && (graph.channelsLast || slotOf(graph, w.path, channels, out))) {
     const multiply = matrix(graph, w, channels, { out, bias, shape: [out, channels, 1, 1] })
     return rowsToPixels(multiply(pixelsToRows(x)), x)
   }
-  if (graph.channelsLast && storedForm(w) === 'columns') {
+  const base = convolution(w, x, { out, bias, ...shape })
+  // Codes multiply rows of neighbourhoods, and the adapter does so with them.
+  const isProduct = graph.channelsLast && ['q4', 'q8'].includes(formOf(graph, w))
+  const slot = isProduct ? undefined : slotOf(graph, w.path, 9 * channels, out)
+  if (!slot) return base
+  return graph.channelsLast ? slotConv(x, slot, base, shape, w.path) : slotConvFirst(x, slot, base, shape, w.path)
+}
+
+const formOf = (graph: Graph, w: Weights): StoredForm => (isLive(graph, w) ? 'floats' : storedForm(w))
+
+/** The convolution by itself, in whichever form its weights are stored. */
+function convolution(w: Weights, x: Value, { out, bias, kernel, stride, pads }: Required<ConvOptions>): Value {
+  const { graph } = x
+  const channels = knownDim(w.path, x, channelAxis(graph))
+  const shape = { kernel, stride, pads }
+  const form = formOf(graph, w)
+  if (graph.channelsLast && form === 'columns') {
     const shift = bias ? weight(graph, w, 'bias', [out]) : undefined
-    return convInt8(x, columnsOf(graph, w, 9 * channels, out), shift, { stride, pads: shape.pads, name: w.path })
+    return convInt8(x, columnsOf(graph, w, 9 * channels, out), shift, { stride, pads, name: w.path })
   }
-  if (graph.channelsLast && storedForm(w) !== 'floats') {
+  if (graph.channelsLast && form !== 'floats') {
     const multiply = matrix(graph, w, 9 * channels, { out, bias })
     const strips = graph.dialect === 'cpu' ? stripsFor(channels, out) : 1 // graphics cards want few and large pieces of work
-    return convolve(x, { stride, pads: shape.pads, strips }, multiply)
+    return convolve(x, { stride, pads, strips }, multiply)
   }
 
   expectShape(w.path, x, graph.channelsLast ? [null, null, null, channels] : [null, channels, null, null])
@@ -201,9 +218,9 @@ function groupNormLast(w: Weights, x: Value, groups: number, epsilon: number): V
   const centred = sub(pixels, perChannel(groupMean(pixels)))
   const variance = groupMean(mul(centred, centred)) // [n, groups, 1]
   const deviation = sqrt(add(variance, graph.constant('f32', [], [epsilon])))
-  const factors = cast(graph.weight(w, 'weight', [c], [1, groups, size]), 'f32')
+  const factors = weight(graph, w, 'weight', [c], [1, groups, size], undefined, 'f32')
   const scaled = mul(centred, perChannel(div(factors, deviation)))
-  const normed = add(scaled, cast(graph.weight(w, 'bias', [c]), 'f32'))
+  const normed = add(scaled, weight(graph, w, 'bias', [c], undefined, undefined, 'f32'))
   return cast(reshapeTo(normed, sizesOf(x, [0, 1, 2], c), x.shape), graph.computeType)
 }
 

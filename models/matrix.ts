@@ -1,13 +1,18 @@
 import { linearInt8 } from '../kernels/linear-int8.ts'
 import { linearNBits } from '../kernels/linear-nbits.ts'
 import { lowRank } from '../kernels/low-rank.ts'
-import type { Graph, Value } from './graph/graph.ts'
-import { cast, gemm, slice } from './graph/ops.ts'
+import { slotAdd, slotHidden, type Slot } from '../kernels/slot.ts'
+import type { Graph, SlotGroup, Value } from './graph/graph.ts'
+import { cast, gemm, reshape, slice } from './graph/ops.ts'
+import { once } from './graph/sizes.ts'
 import type { Weights } from './graph/weights.ts'
 
 // A matrix of weights in whichever form the table of tensors holds it: floats, codes of 4 or 8 bits, or columns of bytes.
 
-/** A weight in the type that the graph computes in; ONNX Runtime folds the Cast away when it loads the graph. */
+/**
+ * A weight in the type that the graph computes in; ONNX Runtime folds the Cast away when it loads the graph. Where the
+ * module is live it is an input of the graph, [shape], by the name of the tensor.
+ */
 export function weight(
   graph: Graph,
   w: Weights,
@@ -15,9 +20,16 @@ export function weight(
   shape: readonly number[],
   dims?: readonly number[],
   rows?: readonly [number, number],
+  type = graph.computeType,
 ): Value {
-  return cast(graph.weight(w, name, shape, dims, rows), graph.computeType)
+  if (!isLive(graph, w)) return cast(graph.weight(w, name, shape, dims, rows), type)
+  const whole = cast(graph.inputOnce(w.nameOf(name), 'f32', shape), type)
+  const shaped = dims && dims.join() !== shape.join() ? reshape(whole, dims) : whole
+  return rows ? slice(shaped, 0, ...rows) : shaped
 }
+
+/** Whether the module's weights are the graph's inputs, whatever form the table holds them in. */
+export const isLive = (graph: Graph, w: Weights): boolean => graph.live.has(w.path)
 
 export type StoredForm = 'floats' | 'q4' | 'q8' | 'columns'
 
@@ -39,35 +51,37 @@ export type MatrixOptions = {
   columns?: Weights
   /** Columns of bytes: one scale for all of x (from a norm: tokens alike) instead of one for each row. */
   per?: 'tensor' | 'token'
-  /** Whether adapters may enter here: see `GraphOptions.slots`. */
-  hasSlot?: boolean
 }
 
 /**
  * The matrix at `w` over k inputs as a function of rows: x [m, k] -> x · Wᵀ + bias [m, out], plus the low-rank branch that
- * is stored beside it or enters by a slot. Its weights are in the graph once, however often it is called.
+ * is stored beside it and the adapters in its slot. Its weights are in the graph once, however often it is called.
  */
 export function matrix(graph: Graph, w: Weights, k: number, options: MatrixOptions): (x: Value) => Value {
-  const { out, rows, hasSlot = false } = options
+  const { out, rows } = options
   const main = mainMatrix(graph, w, k, options)
-  const branch = graph.slots && hasSlot ? slotOf(graph, w.path, k, out) : storedBranch(graph, w, k, out)
-  if (!branch) return main
-  const { down, up } = branch
-  const factor = up(rows)
-  return (x) => lowRank(x, down, factor, main(x), w.path)
+  const branch = isLive(graph, w) ? undefined : storedBranch(graph, w, k, options)
+  const withBranch = branch ? (x: Value) => lowRank(x, branch.down, branch.up, main(x), w.path) : main
+  const slot = slotOf(graph, w.path, k, out)
+  if (!slot) return withBranch
+  const part = rows ? { ...slot, up: slice(slot.up, 1, ...rows) } : slot
+  // Halves of one layer read the same rows.
+  const hidden = (x: Value) => once(graph, `slot ${w.path} ${x.name}`, () => slotHidden(x, slot, w.path))
+  return (x) => slotAdd(hidden(x), part, withBranch(x), w.path)
 }
 
 function mainMatrix(graph: Graph, w: Weights, k: number, options: MatrixOptions): (x: Value) => Value {
   const { out, rows, shape = [out, k], per = 'token', columns = w } = options
   const n = rows ? rows[1] - rows[0] : out
   const name = w.path
-  if (storedForm(columns) === 'columns') {
+  const live = isLive(graph, w)
+  if (!live && storedForm(columns) === 'columns') {
     const bytes = columnsOf(graph, columns, k, n)
     const bias = options.bias ? weight(graph, columns, 'bias', [n]) : undefined
     return (x) => linearInt8(x, bytes, bias, { per, name })
   }
   const bias = options.bias ? weight(graph, w, 'bias', [out], undefined, rows) : undefined
-  const form = storedForm(w)
+  const form = live ? 'floats' : storedForm(w)
   if (form === 'q4' || form === 'q8') {
     const bits = form === 'q4' ? 4 : 8
     const [, groups, bytes] = w.tensor(`weight.${form}`).shape
@@ -79,15 +93,13 @@ function mainMatrix(graph: Graph, w: Weights, k: number, options: MatrixOptions)
   return (x) => gemm(x, floats, bias, { transB: true, name })
 }
 
-/** Factors of a low-rank branch: down [r, k] and up [n, r], or only some rows of it. */
-type Factors = { down: Value; up: (rows?: readonly [number, number]) => Value }
-
-function storedBranch(graph: Graph, w: Weights, k: number, n: number): Factors | undefined {
+/** Factors of the low-rank branch in the file: down [r, k] and up [n, r], or only some rows of it. */
+function storedBranch(graph: Graph, w: Weights, k: number, { out, rows }: MatrixOptions) {
   if (!w.has('weight.down')) return undefined
   const rank = w.tensor('weight.down').shape[0]
   return {
     down: graph.weight(w, 'weight.down', [rank, k]),
-    up: (rows) => graph.weight(w, 'weight.up', [n, rank], undefined, rows),
+    up: graph.weight(w, 'weight.up', [out, rank], undefined, rows),
   }
 }
 
@@ -96,11 +108,22 @@ export function columnsOf(graph: Graph, w: Weights, k: number, n: number): { col
   return { columns: graph.weight(w, 'weight.columns', [k, n]), scales: graph.weight(w, 'weight.column_scales', [n]) }
 }
 
-/** The graph's inputs for adapters of the layer at `path`: down [r, k] and up [n, r] with any rank r, 0 included. */
-function slotOf(graph: Graph, path: string, k: number, n: number): Factors {
-  const known = (name: string, shape: (number | null)[]) =>
-    graph.inputs.find((input) => input.name === name) ?? graph.input(name, 'f32', shape)
-  const down = cast(known(`${path}.down`, [null, k]), graph.computeType)
-  const up = cast(known(`${path}.up`, [n, null]), graph.computeType)
-  return { down, up: (rows) => (rows ? slice(up, 0, ...rows) : up) }
+/** The group of layers that the one at `path` belongs to; norms have none, for they are no products. */
+export function slotGroupOf(path: string): SlotGroup {
+  if (/\battn\d\.|\bself_attn\./.test(path)) return 'attention'
+  if (/\b(time_embedding|time_emb_proj|add_embedding)\b/.test(path)) return 'time'
+  return /\.ff\.|\.proj_in$|\.proj_out$|\.mlp\.|^text_projection$/.test(path) ? 'mlp' : 'conv'
+}
+
+/** The graph's inputs for adapters of the layer at `path`, where it has a slot: k inputs, n outputs. */
+export function slotOf(graph: Graph, path: string, k: number, n: number): Slot | undefined {
+  if (!graph.slots?.groups.has(slotGroupOf(path))) return undefined
+  const factor = (name: string, shape: (number | null)[]) =>
+    cast(graph.inputOnce(`${path}.${name}`, 'f32', shape), graph.computeType)
+  return {
+    down: factor('down', [null, k]),
+    up: factor('up', [null, n]),
+    scale: factor('scale', [null, null]),
+    mixed: graph.slots.mixed ?? false,
+  }
 }

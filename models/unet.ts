@@ -5,6 +5,7 @@ import type { GraphOptions, Value } from './graph/graph.ts'
 import { Graph, knownDim } from './graph/graph.ts'
 import { add, cast, concat, reshape } from './graph/ops.ts'
 import type { Weights } from './graph/weights.ts'
+import { guidanceTokens } from './guidance.ts'
 import { channelAxis, concatChannels, conv2d, groupNorm, pictureFromNchw, pictureToNchw, silu } from './layers.ts'
 
 /** A UNet2DConditionModel of SD 1.x, 2.x or SDXL, by the fields of diffusers' config.json. Lists run from the outer level in. */
@@ -164,7 +165,9 @@ export function buildUnet(
   const hidden = graph.input('encoder_hidden_states', 'f32', ['n', 't', config.crossAttentionDim])
 
   const context = reshape(cast(hidden, graph.computeType), [-1, config.crossAttentionDim]) // [n·t, d]
-  const temb = silu(timeEmbedding(w, config, timestep)) // [n, 4 · c]; every resnet takes the SiLU of it
+  const embedded = timeEmbedding(w, config, timestep) // [n, 4 · c]
+  const temb = silu(embedded) // every resnet takes the SiLU of it
+  const guidance = options.guidance && guidanceTokens(graph, embedded, context, sample, options.guidance.width)
 
   // Attention at the outermost level that has any takes most of the time of large pictures.
   const outer = transformerLayers.findIndex((depth) => depth > 0)
@@ -182,6 +185,7 @@ export function buildUnet(
       groups,
       linearProjection: config.useLinearProjection,
       keyStride: level === outer ? keyStride : undefined,
+      guidance,
     })
 
   const noisy = pictureFromNchw(cast(sample, graph.computeType))

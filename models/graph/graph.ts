@@ -35,6 +35,9 @@ export type NodeOptions = { domain?: string; attributes?: Record<string, Attribu
 
 export type Dialect = 'cpu' | 'webgpu'
 
+/** Layers that adapters mostly change together, so that one graph serves many adapters and few layers have idle slots. */
+export type SlotGroup = 'attention' | 'mlp' | 'time' | 'conv'
+
 export type GraphOptions = {
   dialect: Dialect
   /** Element type of weights and activations between the inputs and outputs. */
@@ -43,8 +46,15 @@ export type GraphOptions = {
   fusedAttention?: boolean
   /** Pictures inside the network as [n, h, w, c]: quantised networks, where a convolution is a product over rows of pixels. */
   channelsLast?: boolean
-  /** Low-rank branches of linear layers as inputs `<path>.down` [r, in] and `<path>.up` [out, r] instead of constants. */
-  slots?: boolean
+  /**
+   * The layers that take adapters: each gets the inputs `<path>.down` [r, k], `<path>.up` [r, out] and `<path>.scale`; see
+   * kernels/slot.ts. `mixed`: every picture of a batch has weights of its own.
+   */
+  slots?: { groups: ReadonlySet<SlotGroup>; mixed?: boolean }
+  /** Modules whose `weight` and `bias` are inputs under their own names instead of constants. */
+  live?: ReadonlySet<string>
+  /** A guidance-distillation adapter of this width beside every attention to the text; see models/guidance.ts. */
+  guidance?: { width: number }
   /** Which pixels of the outermost attention are keys, as an input of the UNet: `key_stride`, see `everyOther`. */
   keyStride?: boolean
   /** Told every weight asked for; the table of tensors is then not looked at (see `requiredTensors`). */
@@ -77,7 +87,8 @@ export class Graph {
   readonly computeType: 'f32' | 'f16'
   readonly fusedAttention: boolean
   readonly channelsLast: boolean
-  readonly slots: boolean
+  readonly slots: GraphOptions['slots']
+  readonly live: ReadonlySet<string>
   readonly nodes: Node[] = []
   readonly initializers: Initializer[] = []
   readonly inputs: Value[] = []
@@ -99,7 +110,8 @@ export class Graph {
     this.computeType = options.computeType ?? 'f32'
     this.fusedAttention = options.fusedAttention ?? options.dialect === 'cpu'
     this.channelsLast = options.channelsLast ?? false
-    this.slots = options.slots ?? false
+    this.slots = options.slots
+    this.live = options.live ?? new Set()
     this.onWeight = options.onWeight
   }
 
@@ -107,6 +119,11 @@ export class Graph {
     const value = this.value(name, type, shape)
     this.inputs.push(value)
     return value
+  }
+
+  /** The input of this name, made when it is first asked for. */
+  inputOnce(name: string, type: ElementType, shape: readonly Dim[]): Value {
+    return this.inputs.find((input) => input.name === name) ?? this.input(name, type, shape)
   }
 
   /** Names `value` as an output. It gets an Identity of its own, so that one value may have several names. */

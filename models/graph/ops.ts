@@ -230,6 +230,12 @@ export function equal(a: Value, b: Value): Value {
   return a.graph.node('Equal', [a, b], { type: 'bool', shape: broadcast(a.shape, b.shape) })
 }
 
+/** `a` where `condition` holds, else `b`. */
+export function where(condition: Value, a: Value, b: Value): Value {
+  const shape = broadcast(condition.shape, broadcast(a.shape, b.shape))
+  return a.graph.node('Where', [condition, a, b], { type: a.type, shape })
+}
+
 export const neg = (x: Value): Value => unary('Neg', x)
 
 /** The larger of two, element by element. */
