@@ -2,7 +2,9 @@ import { existsSync, readFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { basename, join } from 'node:path'
 import * as ort from 'onnxruntime-node'
-import { graphFile } from '../../models/checkpoint/graphs.ts'
+import type { AdapterTarget } from '../../models/adapters/types.ts'
+import { slotsOf, type SlotPlace } from '../../models/build.ts'
+import { graphFile, readParts } from '../../models/checkpoint/graphs.ts'
 import { VignetteError } from '../../models/errors.ts'
 import type { ModelManifest, NetworkName } from '../../models/manifest.ts'
 import type { DeviceReport } from '../../preload/contract.ts'
@@ -13,6 +15,7 @@ import type { Networks } from '../pipeline/types.ts'
 import { decodeBytesPerPixel, defaultBudgetBytes, freeMemoryBytes, gigabytes, spareMemoryBytes } from './memory.ts'
 import { readManifest } from './model-folder.ts'
 import { preparedStore } from './prepared.ts'
+import { partOf, serves, slotsIn, usualSlots, variantKey, withVariant, type GraphVariant } from './variants.ts'
 import { loadedWeightBytes } from './weight-bytes.ts'
 
 // The one file that knows ONNX Runtime. Everything above it sees tensors in, tensors out.
@@ -81,9 +84,12 @@ export async function openSession(model: string | Uint8Array, settings: SessionS
     typeof model === 'string'
       ? await ort.InferenceSession.create(model, options)
       : await ort.InferenceSession.create(model, options)
+  const wanted = new Set(session.inputNames)
   return {
     async run(inputs, outputs = session.outputNames) {
-      const feeds = Object.fromEntries(Object.entries(inputs).map(([name, value]) => [name, toOrt(value)]))
+      const feeds: Record<string, ort.Tensor> = {}
+      // A shallow network has fewer slots than its whole one; what it has not it does not want.
+      for (const [name, value] of Object.entries(inputs)) if (wanted.has(name)) feeds[name] = toOrt(value)
       if (session.inputNames.includes('key_stride'))
         feeds.key_stride ??= new ort.Tensor('int64', BigInt64Array.of(1n), [1])
       const results = await session.run(feeds, outputs)
@@ -125,6 +131,14 @@ export type NetworksOptions = {
 
 /** What `openNetworks` adds to the pipeline's view. */
 export interface OpenNetworks extends Networks {
+  readonly folder: string
+  /** All layers of a network that adapters may enter. */
+  slots(part: AdapterTarget): Promise<SlotPlace[]>
+  /**
+   * From now on this network takes what the variant says beside its usual inputs, and is loaded again at its next run unless
+   * a graph that does is open already. Gives the slots it then has, all of which must be fed. Plain when left out.
+   */
+  use(part: AdapterTarget, variant?: GraphVariant): Promise<SlotPlace[]>
   readonly provider: Provider
   /** Of a 4-bit model on the CPU. */
   readonly mode?: ModeName
@@ -149,23 +163,30 @@ export function openNetworks(folder: string, options: NetworksOptions = {}): Ope
   const manifest = readManifest(folder)
   const mode = manifest.storage === 'int4' && provider === 'cpu' ? (options.mode ?? 'low-memory') : undefined
   // A Map keeps insertion order; a network that runs is put back at the end, so the first is the one unused longest.
-  const sessions = new Map<NetworkName, { session: Session; bytes: number; workBytes: number }>()
+  // Keys are names of networks, with the key of a variant behind: `unet`, `unet 3f…`.
+  const sessions = new Map<string, { session: Session; name: NetworkName; bytes: number; workBytes: number }>()
+  const variants = new Map<AdapterTarget, GraphVariant>()
+  const opened = new Map<AdapterTarget, GraphVariant[]>()
+  const places = new Map<AdapterTarget, SlotPlace[]>()
+  const variantOf = (name: NetworkName) => (name.includes('vae') ? undefined : variants.get(partOf(name)))
+  const keyOf = (name: NetworkName) => [name, variantKey(variantOf(name))].filter((part) => part !== '').join(' ')
 
   /** Where a network's graph and weights lie: those of a unet in fast mode in a folder of their own. */
   const home = (name: NetworkName) => (mode === 'fast' && name.startsWith('unet') ? join(folder, fastFolder) : folder)
   const graphPath = (name: NetworkName) => join(home(name), graphFile(name, provider === 'cpu' ? 'cpu' : 'webgpu'))
 
-  async function unload(name: NetworkName) {
-    const entry = sessions.get(name)
-    sessions.delete(name)
+  async function unload(key: string) {
+    const entry = sessions.get(key)
+    sessions.delete(key)
     await entry?.session.release()
   }
 
   async function load(name: NetworkName): Promise<Session> {
-    const known = sessions.get(name)
+    const key = keyOf(name)
+    const known = sessions.get(key)
     if (known) {
-      sessions.delete(name)
-      sessions.set(name, known)
+      sessions.delete(key)
+      sessions.set(key, known)
       return known.session
     }
     const file = graphPath(name)
@@ -178,23 +199,37 @@ export function openNetworks(folder: string, options: NetworksOptions = {}): Ope
     if (bytes > budgetBytes) throw tooLarge(manifest, bytes, budgetBytes)
     const used = () => [...sessions.values()].reduce((sum, entry) => sum + entry.bytes, 0)
     while (sessions.size > 0 && used() + bytes > budgetBytes) await unload([...sessions.keys()][0])
+    const variant = variantOf(name)
+    const from = {
+      modelFolder: folder,
+      home: home(name),
+      network: name,
+      dialect: provider === 'cpu' ? 'cpu' : 'webgpu',
+    } as const
     const session = await explainMemory(`Loading ${describe[name]} of ${manifest.name}`, bytes, () =>
-      provider === 'cpu' && bytes >= prepareFromBytes && !(mode && name.startsWith('unet'))
-        ? openPrepared(name, file, bytes, { provider, threads })
-        : openSession(file, { provider, threads }),
+      variant ? withVariant(from, variant, (made) => open(name, made, bytes)) : open(name, file, bytes),
     )
-    sessions.set(name, { session, bytes, workBytes: 0 })
+    sessions.set(key, { session, name, bytes, workBytes: 0 })
     return session
+  }
+
+  function open(name: NetworkName, file: string, bytes: number): Promise<Session> {
+    const variant = variantOf(name)
+    const isUsual = !variant || variantKey(variant) === variantKey({ slots: usualSlots })
+    const isLarge = provider === 'cpu' && bytes >= prepareFromBytes && !(mode && name.startsWith('unet'))
+    if (!isLarge || !isUsual) return openSession(file, { provider, threads })
+    return openPrepared(name, variant ? `${name}+adapters` : name, file, bytes, { provider, threads })
   }
 
   /** Loads the form kept for this processor, or makes it on the way; without room on the disk as if there were none. */
   async function openPrepared(
     name: NetworkName,
+    storedAs: string,
     file: string,
     bytes: number,
     settings: SessionSettings,
   ): Promise<Session> {
-    const store = preparedStore(home(name), name, file, runtimeVersion, bytes)
+    const store = preparedStore(home(name), storedAs, file, runtimeVersion, bytes)
     const present = store.find()
     if (present !== undefined) {
       try {
@@ -225,8 +260,8 @@ export function openNetworks(folder: string, options: NetworksOptions = {}): Ope
     const [n, , h, w] = latents.shape
     const need = n * h * w * manifest.latents.spatialFactor ** 2 * decodeBytesPerPixel
     // What it took at its last run it still holds.
-    const spare = () => (spareMemoryBytes() ?? Infinity) + (sessions.get(name)?.workBytes ?? 0)
-    for (const other of [...sessions.keys()]) if (other !== name && spare() < need) await unload(other)
+    const spare = () => (spareMemoryBytes() ?? Infinity) + (sessions.get(keyOf(name))?.workBytes ?? 0)
+    for (const other of [...sessions.keys()]) if (other !== keyOf(name) && spare() < need) await unload(other)
     if (spare() > 0.7 * need) return
     throw new VignetteError(
       'out-of-memory',
@@ -236,6 +271,7 @@ export function openNetworks(folder: string, options: NetworksOptions = {}): Ope
   }
 
   return {
+    folder,
     manifest,
     provider,
     ...(mode ? { mode } : {}),
@@ -243,10 +279,17 @@ export function openNetworks(folder: string, options: NetworksOptions = {}): Ope
     texts: createTextCache(),
     // What a later Vignette added to an old folder is not in its manifest.
     has: (name) => manifest.networks.includes(name) || existsSync(graphPath(name)),
-    loaded: () => [...sessions.keys()],
+    loaded: () => [...sessions].flatMap(([key, { name }]) => (key === keyOf(name) ? [name] : [])),
+    slots,
+    async use(part, variant) {
+      const current = variants.get(part)
+      if (!variant || variantKey(variant) === '') variants.delete(part)
+      else if (!current || !serves(current, variant)) variants.set(part, latest(part, variant))
+      return slotsIn(await slots(part), variants.get(part))
+    },
     async preload(names) {
       for (const name of names) {
-        if (sessions.has(name) || !existsSync(graphPath(name))) continue
+        if (sessions.has(keyOf(name)) || !existsSync(graphPath(name))) continue
         const used = [...sessions.values()].reduce((sum, entry) => sum + entry.bytes, 0)
         if (used + loadedWeightBytes(graphPath(name)) <= budgetBytes) await load(name)
       }
@@ -258,26 +301,46 @@ export function openNetworks(folder: string, options: NetworksOptions = {}): Ope
       const results = await explainMemory(`Running ${describe[name]} of ${manifest.name}`, 0, () =>
         session.run(inputs, outputs),
       )
-      const entry = sessions.get(name)
+      const entry = sessions.get(keyOf(name))
       if (entry) entry.workBytes += Math.max(0, process.memoryUsage.rss() - before)
       return results
     },
     /** Makes the network the first to go when another one needs the room. */
     async rest(name) {
-      const entry = sessions.get(name)
+      const first = keyOf(name)
+      const entry = sessions.get(first)
       if (!entry) return
-      const others = [...sessions].filter(([other]) => other !== name)
+      const others = [...sessions].filter(([other]) => other !== first)
       sessions.clear()
-      for (const [key, value] of [[name, entry] as const, ...others]) sessions.set(key, value)
+      for (const [key, value] of [[first, entry] as const, ...others]) sessions.set(key, value)
     },
     async trim() {
-      for (const [name, { workBytes }] of [...sessions]) {
-        if (!name.startsWith('unet') && workBytes > keptWorkBytes) await unload(name)
+      for (const [key, { name, workBytes }] of [...sessions]) {
+        if (!name.startsWith('unet') && workBytes > keptWorkBytes) await unload(key)
       }
     },
     async release() {
-      for (const name of [...sessions.keys()]) await unload(name)
+      for (const key of [...sessions.keys()]) await unload(key)
     },
+  }
+
+  async function slots(part: AdapterTarget): Promise<SlotPlace[]> {
+    const known = places.get(part)
+    if (known) return known
+    const found = (await readParts(folder)).find((each) => each.part === part)
+    const made = found ? slotsOf(found) : []
+    places.set(part, made)
+    return made
+  }
+
+  /** A graph that is loaded already and does for the variant, else the variant itself. */
+  function latest(part: AdapterTarget, variant: GraphVariant): GraphVariant {
+    const open = opened
+      .get(part)
+      ?.find((other) => serves(other, variant) && sessions.has(`${part} ${variantKey(other)}`))
+    if (open) return open
+    opened.set(part, [variant, ...(opened.get(part) ?? [])].slice(0, 8))
+    return variant
   }
 }
 
@@ -323,8 +386,17 @@ function tooLarge(manifest: ModelManifest, bytes: number, budgetBytes: number): 
   )
 }
 
-function toOrt({ data, shape }: FloatTensor | IdTensor): ort.Tensor {
-  return data instanceof Float32Array ? new ort.Tensor('float32', data, shape) : new ort.Tensor('int64', data, shape)
+/** Adapters are many tensors that stay the same from step to step. */
+const tensors = new WeakMap<FloatTensor | IdTensor, ort.Tensor>()
+
+function toOrt(value: FloatTensor | IdTensor): ort.Tensor {
+  const known = tensors.get(value)
+  if (known?.data === value.data) return known
+  const { data, shape } = value
+  const made =
+    data instanceof Float32Array ? new ort.Tensor('float32', data, shape) : new ort.Tensor('int64', data, shape)
+  tensors.set(value, made)
+  return made
 }
 
 function fromOrt(name: string, value: ort.Tensor): FloatTensor {
