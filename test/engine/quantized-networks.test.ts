@@ -5,15 +5,13 @@ import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { BuildOptions } from '../../models/build.ts'
 import { buildNetworks } from '../../models/build.ts'
-import { toFloat32 } from '../../models/checkpoint/dtypes.ts'
-import { readSafetensors, readTensor } from '../../models/checkpoint/safetensors.ts'
 import { plainMatMul } from '../../models/quantize/algebra.ts'
 import { expandWeights, isExpandedFrom } from '../../models/quantize/expand.ts'
 import type { UnetConfig } from '../../models/unet.ts'
 import { softwareVulkan } from '../../scripts/software-vulkan.ts'
 import type { Case, Run } from '../golden/networks-cases.ts'
 import { configOf, expectedOf, feedsOf, readCases } from '../golden/networks-cases.ts'
-import { tableOf, writeFloatCase, writeQuantizedCase } from './quantized-case.ts'
+import { tableOf, writeQuantizedCase } from './quantized-case.ts'
 
 // One quantised file, run in each of the three ways, against diffusers in float32. Distances are signal to noise in dB.
 
@@ -43,20 +41,13 @@ function decibels(actual: Float32Array, expected: Float32Array): number {
 async function open(at: string, item: Case, options: BuildOptions, provider = 'cpu'): Promise<InferenceSession> {
   const tensors = await tableOf(join(at, 'unet.safetensors'))
   const [{ onnx }] = buildNetworks([{ part: 'unet', config: configOf(item) as UnetConfig, tensors }], options)
-  const path = join(at, `${options.dialect}-${options.slots ?? false}.onnx`)
+  const path = join(at, `${options.dialect}.onnx`)
   writeFileSync(path, onnx)
   return InferenceSession.create(path, { executionProviders: [provider], intraOpNumThreads: 1, logSeverityLevel: 3 })
 }
 
-/** Inputs for adapters, with their sizes; the rank is a name or no number. */
-function slotsOf(session: InferenceSession): { name: string; shape: readonly (number | string)[] }[] {
-  return session.inputMetadata.flatMap((input) =>
-    input.isTensor && /\.(down|up)$/.test(input.name) ? [{ name: input.name, shape: input.shape }] : [],
-  )
-}
-
 /** The pictures of a run one after the other, as the fast mode wants them. */
-async function evaluate(session: InferenceSession, run: Run, more: Record<string, Tensor> = {}): Promise<Float32Array> {
+async function evaluate(session: InferenceSession, run: Run): Promise<Float32Array> {
   const feeds = feedsOf(run)
   const rows: Float32Array[] = []
   for (let row = 0; row < feeds.sample.dims[0]; row++) {
@@ -65,19 +56,15 @@ async function evaluate(session: InferenceSession, run: Run, more: Record<string
       const part = (data as Float32Array).slice(row * size, (row + 1) * size)
       return [name, new Tensor('float32', part, [1, ...dims.slice(1)])]
     })
-    const { out_sample: out } = await session.run({ ...Object.fromEntries(single), ...more })
+    const { out_sample: out } = await session.run(Object.fromEntries(single))
     rows.push(out.data as Float32Array)
   }
   return Float32Array.from(rows.flatMap((part) => [...part]))
 }
 
-async function evaluateRuns(
-  session: InferenceSession,
-  item: Case,
-  more?: Record<string, Tensor>,
-): Promise<Float32Array[]> {
+async function evaluateRuns(session: InferenceSession, item: Case): Promise<Float32Array[]> {
   const results: Float32Array[] = []
-  for (const run of item.runs) results.push(await evaluate(session, run, more))
+  for (const run of item.runs) results.push(await evaluate(session, run))
   await session.release()
   return results
 }
@@ -131,76 +118,4 @@ describe('one 4-bit file with branches', () => {
     const [webgpu] = await evaluateRuns(await open(at, item, { dialect: 'webgpu' }, 'webgpu'), item)
     expect(decibels(webgpu, lowMemory)).toBeGreaterThan(80)
   })
-
-  it('gives the same with its branches in slots', async () => {
-    const at = home('q4-slots')
-    const file = await readSafetensors(await writeQuantizedCase(at, item, quality))
-    const [constant] = await evaluateRuns(await open(at, item, { dialect: 'cpu' }), item)
-    const session = await open(at, item, { dialect: 'cpu', slots: true })
-    const branches: Record<string, Tensor> = {}
-    for (const { name } of slotsOf(session)) {
-      const stored = file.tensors.get(name.replace(/\.(down|up)$/, '.weight.$1'))!
-      branches[name] = new Tensor('float32', toFloat32(await readTensor(stored), 'F16'), stored.shape)
-    }
-    expect(Object.keys(branches).length).toBeGreaterThan(20)
-    const [inSlots] = await evaluateRuns(session, item, branches)
-    expect(decibels(inSlots, constant)).toBeGreaterThan(100)
-  })
-
-  it('gives what it gives without slots when they are fed with rank 0', async () => {
-    const at = home('q8-slots')
-    await writeQuantizedCase(at, item, { bits: 8, rank: 0 })
-    for (const place of [at, await expand(at, item)]) {
-      const [without] = await evaluateRuns(await open(place, item, { dialect: 'cpu' }), item)
-      const session = await open(place, item, { dialect: 'cpu', slots: true })
-      const empty = slotsOf(session).map(({ name, shape }) => {
-        const dims = shape.map((dim) => (typeof dim === 'number' && dim > 0 ? dim : 0))
-        return [name, new Tensor('float32', new Float32Array(0), dims)] as const
-      })
-      const [inSlots] = await evaluateRuns(session, item, Object.fromEntries(empty))
-      expect(inSlots).toEqual(without)
-    }
-  })
 })
-
-describe('adapter slots of a network in float32', () => {
-  const item = cases.find(({ name }) => name === 'no-middle')!
-
-  it.each([false, true])(
-    'give what the weights with the adapters in them give, channels last: %s',
-    async (channelsLast) => {
-      const at = home(`floats-${channelsLast}`)
-      await writeFloatCase(at, item, (_, values) => values)
-      const session = await open(at, item, { dialect: 'cpu', channelsLast, slots: true })
-      const rank = 3
-      const adapters: Record<string, Tensor> = {}
-      for (const { name, shape } of slotsOf(session)) {
-        const dims = shape.map((dim) => (typeof dim === 'number' && dim > 0 ? dim : rank))
-        const values = Float32Array.from({ length: dims[0] * dims[1] }, (_, i) => 0.1 * Math.sin(i + name.length))
-        adapters[name] = new Tensor('float32', values, dims)
-      }
-      const [inSlots] = await evaluateRuns(session, item, adapters)
-
-      const merged = home(`merged-${channelsLast}`)
-      await writeFloatCase(merged, item, (name, values) => {
-        const path = name.replace(/\.weight$/, '')
-        return adapters[`${path}.down`] ? added(values, adapters[`${path}.down`], adapters[`${path}.up`]) : values
-      })
-      const [expected] = await evaluateRuns(await open(merged, item, { dialect: 'cpu', channelsLast }), item)
-      expect(decibels(inSlots, expected)).toBeGreaterThan(90)
-      const [plain] = await evaluateRuns(await open(at, item, { dialect: 'cpu', channelsLast }), item)
-      expect(decibels(plain, expected)).toBeLessThan(30) // the adapters do something
-    },
-  )
-})
-
-/** weights [n, k] + up [n, r] · down [r, k] */
-function added(weights: Float32Array, down: Tensor, up: Tensor): Float32Array {
-  const [rank, k] = down.dims
-  const [a, b] = [down.data as Float32Array, up.data as Float32Array]
-  return weights.map((value, i) => {
-    let sum = value
-    for (let r = 0; r < rank; r++) sum += b[Math.floor(i / k) * rank + r] * a[r * k + (i % k)]
-    return sum
-  })
-}
