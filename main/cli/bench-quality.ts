@@ -165,6 +165,7 @@ async function pictures(
         zeroTerminalSnr: manifest.schedule.zeroTerminalSnr,
         preview: 'off',
         speed,
+        adapters: [],
       }
       for await (const event of generate(job, listening, tokenizer)) {
         if (event.type !== 'image') continue

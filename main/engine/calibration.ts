@@ -77,7 +77,8 @@ export async function recordCalibration(options: CalibrationOptions): Promise<Ca
 
   async function follow(index: number): Promise<void> {
     const { prompt, negativePrompt } = prompts[index]
-    const text = { prompt, negativePrompt, guided, clipSkip: request.clipSkip, width: side, height: side }
+    const pictures = [{ prompt, negativePrompt, guided }]
+    const text = { pictures, clipSkip: request.clipSkip, width: side, height: side }
     const conditioning = await encodePrompts(networks, tokenizer, text)
     let step = 0
     const watched: Networks = {
@@ -96,7 +97,7 @@ export async function recordCalibration(options: CalibrationOptions): Promise<Ca
       levels,
       conditioning,
       shape,
-      guidanceScale: request.guidanceScale,
+      guidanceScales: [request.guidanceScale],
       guidanceRescale: 0,
       batchGuidance: true,
     })

@@ -1,38 +1,57 @@
 import { families } from '../../models/family.ts'
+import { embeddingWords, vectorInputs, type EmbeddingWord } from './embeddings.ts'
 import { chunkPrompt, frameChunk, parsePrompt, type Chunk, type Weighted } from './prompt.ts'
-import { tensor, type FloatTensor } from './tensor.ts'
-import type { EncodedChunk } from './text-cache.ts'
+import type { Slots } from './slots.ts'
+import type { Weights } from './steps.ts'
+import { stack, tensor, type FloatTensor, type IdTensor } from './tensor.ts'
+import { createTextCache, type EncodedChunk, type TextCache } from './text-cache.ts'
 import type { Tokenizer } from './tokenizer.ts'
 import type { Networks } from './types.ts'
 
-/**
- * What the text gives the network. Rows are [negative, positive] when guidance is on, else [positive]; t is 77 for every
- * chunk of the longer prompt, d the joined width of the text encoders.
- */
-export type Conditioning = {
-  /** [1 or 2, t, d] */
+/** One text of one picture as the network reads it: t is 77 for every chunk, d the joined width of the text encoders. */
+export type TextRow = {
+  picture: number
+  isNegative: boolean
+  /** [t, d] */
   context: FloatTensor
-  /** SDXL: pooled vector of its second encoder, [1 or 2, p]. */
+  /** SDXL: pooled vector of its second encoder, [p]. */
   pooled?: FloatTensor
+}
+
+/** What the text gives the network. */
+export type Conditioning = {
+  /** The negative prompts of the pictures that are guided, then the prompts of all, each in the order of the pictures. */
+  rows: TextRow[]
   /** SDXL: original height and width, crop top and left, target height and width. */
   timeIds?: readonly number[]
   notices: string[]
 }
 
-export type ConditioningOptions = {
+export type PictureText = {
   prompt: string
   negativePrompt: string
   /** Without guidance the negative prompt is not read. */
   guided: boolean
+  /** What adapters weigh on the text encoders. */
+  weights?: Weights
+}
+
+export type ConditioningOptions = {
+  pictures: readonly PictureText[]
   /** A1111's count: 1 is the last block. SDXL never reads above 2, the block it was trained on. */
   clipSkip: number
   width: number
   height: number
+  /** Slots of the text encoders that have any. */
+  slots?: Partial<Record<'text_encoder' | 'text_encoder_2', Slots>>
 }
 
+type RowText = Pick<TextRow, 'picture' | 'isNegative'> & { chunks: Weighted[][]; weights: Weights; isZero: boolean }
+
 /**
- * Encodes both prompts: chunks of 77 tokens, as many for the one as for the other, through every text encoder of the family.
- * An empty negative prompt is encoded like any other, but on SDXL it is all zeros, as in diffusers when none is given.
+ * Encodes the prompts: chunks of 77 tokens through every text encoder of the family, for both prompts of a picture as many
+ * as for the longer. An empty negative prompt is encoded like any other, but on SDXL it is all zeros, as in diffusers when
+ * none is given.
  */
 export async function encodePrompts(
   networks: Networks,
@@ -41,51 +60,88 @@ export async function encodePrompts(
 ): Promise<Conditioning> {
   const { manifest } = networks
   const family = families[manifest.family]
-  const notices: string[] = []
-  const read = (text: string, name: string): Weighted[][] => {
-    const prompt = parsePrompt(text)
-    const { chunks, unread } = chunkPrompt(prompt, tokenizer)
-    notices.push(...prompt.notices)
-    if (unread > 0) notices.push(`The ${name} is too long: its last ${unread} words or parts of words were not read.`)
-    return chunks
-  }
-  const positive = read(options.prompt, 'prompt')
-  const negative = options.guided ? read(options.negativePrompt, 'negative prompt') : undefined
-  if (!options.guided && options.negativePrompt.trim() !== '') {
-    notices.push('The negative prompt has no effect at guidance 1.')
-  }
-  const count = Math.max(positive.length, negative?.length ?? 0)
-  const rows = (negative ? [negative, positive] : [positive]).map((chunks) => [
-    ...chunks,
-    ...Array.from({ length: count - chunks.length }, (): Weighted[] => []),
-  ])
+  const { texts, notices } = readTexts(options.pictures, tokenizer, family.hasSizeConditioning)
+  const cache = networks.texts ?? createTextCache()
 
-  const encoded: EncodedText[] = []
+  const encoded: EncodedText[][] = texts.map(() => [])
   for (const [i, network] of family.textEncoders.entries()) {
     const padTokenId = manifest.textEncoders[i]?.padTokenId ?? family.padTokenIds[i]
-    const chunks = rows.flat().map((words) => frameChunk(words, padTokenId))
     // hidden_states and normed_states hold layers + 1 rows; the last is the last block.
     const skip = family.usesPenultimate ? Math.max(options.clipSkip, 2) : options.clipSkip
-    const layers = manifest.textEncoders[i].layers
-    const layer = Math.max(layers + 1 - skip, 1)
-    const states = family.usesPenultimate ? 'hidden_states' : 'normed_states'
-    encoded.push(await encodeChunks(networks, network, chunks, states, layer))
+    const { layers, width } = manifest.textEncoders[i]
+    const block = {
+      network,
+      width,
+      layer: Math.max(layers + 1 - skip, 1),
+      states: family.usesPenultimate ? 'hidden_states' : 'normed_states',
+      slots: options.slots?.[network],
+    } as const
+    for (const [row, { chunks, weights }] of texts.entries()) {
+      const framed = chunks.map((words) => frameChunk(words, padTokenId))
+      encoded[row].push(await encodeChunks(networks, cache, framed, weights, block))
+    }
     await networks.rest?.(network)
   }
 
-  const context = joinEncoders(encoded, rows.length, count)
-  if (!family.hasSizeConditioning) return { context, notices }
-  const pooled = pooledRows(encoded[encoded.length - 1].pooled, rows.length, count)
-  if (negative && options.negativePrompt.trim() === '') {
-    context.data.fill(0, 0, context.data.length / 2)
-    pooled.data.fill(0, 0, pooled.data.length / 2)
-  }
-  const timeIds = [options.height, options.width, 0, 0, options.height, options.width]
-  return { context, pooled, timeIds, notices }
+  const rows = texts.map(({ picture, isNegative, isZero }, i): TextRow => {
+    const context = joinEncoders(encoded[i])
+    if (!family.hasSizeConditioning) return { picture, isNegative, context }
+    const pooled = encoded[i][encoded[i].length - 1].pooled
+    if (!isZero) return { picture, isNegative, context, pooled }
+    const zeros = ({ shape, data }: FloatTensor) => tensor(new Float32Array(data.length), shape)
+    return { picture, isNegative, context: zeros(context), pooled: zeros(pooled) }
+  })
+  if (!family.hasSizeConditioning) return { rows, notices }
+  return { rows, timeIds: [options.height, options.width, 0, 0, options.height, options.width], notices }
 }
 
-/** states [m, 77, d] and pooled [m, p] of m chunks. */
+/** Parses and cuts all texts, the negative ones first; says what was not read. */
+function readTexts(
+  pictures: readonly PictureText[],
+  tokenizer: Tokenizer,
+  hasZeros: boolean,
+): { texts: RowText[]; notices: string[] } {
+  const notices = new Set<string>()
+  const read = (text: string, name: string, words: readonly EmbeddingWord[]): Weighted[][] => {
+    const prompt = parsePrompt(text)
+    const { chunks, unread } = chunkPrompt(prompt, tokenizer, words)
+    for (const notice of prompt.notices) notices.add(notice)
+    if (unread > 0) notices.add(`The ${name} is too long: its last ${unread} words or parts of words were not read.`)
+    return chunks
+  }
+  const [negatives, positives]: RowText[][] = [[], []]
+  for (const [picture, { prompt, negativePrompt, guided, weights = new Map() }] of pictures.entries()) {
+    const words = embeddingWords(weights.keys())
+    const positive = read(prompt, 'prompt', words)
+    const negative = guided ? read(negativePrompt, 'negative prompt', words) : []
+    if (!guided && negativePrompt.trim() !== '') notices.add('The negative prompt has no effect at guidance 1.')
+    const count = Math.max(positive.length, negative.length)
+    const filled = (chunks: Weighted[][]) => [
+      ...chunks,
+      ...Array.from({ length: count - chunks.length }, (): Weighted[] => []),
+    ]
+    const isZero = hasZeros && negativePrompt.trim() === ''
+    if (guided) negatives.push({ picture, isNegative: true, chunks: filled(negative), weights, isZero })
+    positives.push({ picture, isNegative: false, chunks: filled(positive), weights, isZero: false })
+    const used = new Set([...positive, ...negative].flat().map(({ vector }) => vector?.embedding))
+    for (const word of words) {
+      if (!used.has(word)) notices.add(`"${word.word}" is in neither prompt, so what it stands for has no effect.`)
+    }
+  }
+  return { texts: [...negatives, ...positives], notices: [...notices] }
+}
+
+/** One text through one encoder: states [m, 77, d] of its m chunks, and pooled [p] of the first. */
 type EncodedText = { states: FloatTensor; pooled: FloatTensor }
+
+/** Which states of which text encoder are read. */
+type EncoderBlock = {
+  network: 'text_encoder' | 'text_encoder_2'
+  width: number
+  layer: number
+  states: 'hidden_states' | 'normed_states'
+  slots?: Slots
+}
 
 /**
  * Every chunk in a run of its own, or as the cache has it: its numbers then do not depend on what else is read, and a
@@ -94,38 +150,47 @@ type EncodedText = { states: FloatTensor; pooled: FloatTensor }
  */
 async function encodeChunks(
   networks: Networks,
-  network: 'text_encoder' | 'text_encoder_2',
+  cache: TextCache,
   chunks: Chunk[],
-  name: 'hidden_states' | 'normed_states',
-  layer: number,
+  weights: Weights,
+  block: EncoderBlock,
 ): Promise<EncodedText> {
+  const { network, states: name, layer, slots } = block
+  // Adapters that change nothing in this encoder are not in it, so that what was read without them still stands.
+  const applied: Weights = new Map([...weights].filter(([adapter]) => (adapter.layers[network]?.size ?? 0) > 0))
+  const changes = [...applied].map(([{ sha256 }, weight]) => `${sha256} ${weight}`).sort()
   const encoded: EncodedChunk[] = []
-  for (const { ids, eosIndex } of chunks) {
-    const key = [network, name, layer, eosIndex, ...ids].join()
-    const known = networks.texts?.get(key)
-    const chunk = known ?? (await encodeChunk(networks, network, ids, eosIndex, name, layer))
-    if (!known) networks.texts?.put(key, chunk)
-    encoded.push(chunk)
+  for (const chunk of chunks) {
+    const { ids, eosIndex, vectors } = chunk
+    const words = vectors.map((place) => place && `${place.embedding.sha256} ${place.embedding.word} ${place.index}`)
+    const tokens = ids.map((id, i) => words[i] ?? id)
+    const key = [network, name, layer, eosIndex, ...tokens, slots ? 'slots' : '', ...changes].join()
+    const known = cache.get(key)
+    const made = known ?? (await encodeChunk(networks, chunk, applied, block))
+    if (!known) cache.put(key, made)
+    encoded.push(made)
   }
-  const states = stack(encoded.map((chunk) => chunk.states))
+  const states = stack(encoded.map(({ states }) => states))
   const size = states.data.length / chunks.length
-  chunks.forEach(({ weights }, i) => weigh(states.data.subarray(i * size, (i + 1) * size), weights))
-  return { states, pooled: stack(encoded.map((chunk) => chunk.pooled)) }
+  chunks.forEach((chunk, i) => weigh(states.data.subarray(i * size, (i + 1) * size), chunk.weights))
+  return { states, pooled: encoded[0].pooled }
 }
 
 async function encodeChunk(
   networks: Networks,
-  network: 'text_encoder' | 'text_encoder_2',
-  ids: readonly number[],
-  eosIndex: number,
-  name: 'hidden_states' | 'normed_states',
-  layer: number,
+  { ids, eosIndex, vectors }: Chunk,
+  weights: Weights,
+  { network, states: name, layer, width, slots }: EncoderBlock,
 ): Promise<EncodedChunk> {
+  if (!slots && (weights.size > 0 || vectors.some((place) => place !== undefined))) {
+    throw new Error(`${network}: adapters change it, but it has no slots`)
+  }
   const outputs = await networks.run(
     network,
     {
-      input_ids: { data: BigInt64Array.from(ids, BigInt), shape: [1, 77] },
-      eos_index: { data: BigInt64Array.of(BigInt(eosIndex)), shape: [1] },
+      input_ids: { data: BigInt64Array.from(ids, BigInt), shape: [1, 77] } satisfies IdTensor,
+      eos_index: { data: BigInt64Array.of(BigInt(eosIndex)), shape: [1] } satisfies IdTensor,
+      ...(slots ? { ...slots.inputs([weights]), ...vectorInputs(vectors, network, width) } : {}),
     },
     [name, 'pooled'],
   )
@@ -136,14 +201,6 @@ async function encodeChunk(
     states: tensor(data.slice(layer * size, (layer + 1) * size), [77, shape[3]]),
     pooled: tensor(pooled.data, [pooled.shape[1]]),
   }
-}
-
-/** m tensors of one shape -> [m, ...shape], a copy. */
-function stack(parts: readonly FloatTensor[]): FloatTensor {
-  const size = parts[0].data.length
-  const data = new Float32Array(parts.length * size)
-  parts.forEach((part, i) => data.set(part.data, i * size))
-  return tensor(data, [parts.length, ...parts[0].shape])
 }
 
 /**
@@ -164,11 +221,11 @@ function sum(values: Float32Array): number {
   return values.reduce((total, value) => total + value, 0)
 }
 
-/** Chunks [rows · count, 77, d_i] of every encoder -> [rows, count · 77, Σ d_i]: chunks along tokens, encoders along width. */
-function joinEncoders(encoded: EncodedText[], rows: number, count: number): FloatTensor {
+/** Chunks [m, 77, d_i] of every encoder -> [m · 77, Σ d_i]: chunks along tokens, encoders along width. */
+function joinEncoders(encoded: readonly EncodedText[]): FloatTensor {
   const widths = encoded.map(({ states }) => states.shape[2])
   const width = widths.reduce((a, b) => a + b, 0)
-  const tokens = rows * count * 77
+  const tokens = encoded[0].states.shape[0] * 77
   const data = new Float32Array(tokens * width)
   let offset = 0
   encoded.forEach(({ states }, e) => {
@@ -177,15 +234,5 @@ function joinEncoders(encoded: EncodedText[], rows: number, count: number): Floa
     }
     offset += widths[e]
   })
-  return tensor(data, [rows, count * 77, width])
-}
-
-/** The first chunk's pooled vector of every row. */
-function pooledRows(pooled: FloatTensor, rows: number, count: number): FloatTensor {
-  const width = pooled.shape[1]
-  const data = new Float32Array(rows * width)
-  for (let r = 0; r < rows; r++) {
-    data.set(pooled.data.subarray(r * count * width, (r * count + 1) * width), r * width)
-  }
-  return tensor(data, [rows, width])
+  return tensor(data, [tokens, width])
 }

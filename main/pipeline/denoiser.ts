@@ -1,8 +1,8 @@
-import type { Conditioning } from './conditioning.ts'
+import type { Conditioning, TextRow } from './conditioning.ts'
 import type { Reuse } from './reuse.ts'
 import type { Denoiser } from './samplers.ts'
 import type { NoiseLevels } from './sigmas.ts'
-import { tensor, type FloatTensor, type IdTensor } from './tensor.ts'
+import { stack, tensor, type FloatTensor, type IdTensor } from './tensor.ts'
 import type { Networks } from './types.ts'
 
 export type DenoiserOptions = {
@@ -10,7 +10,8 @@ export type DenoiserOptions = {
   conditioning: Conditioning
   /** [n, c, h, w] of the latents. */
   shape: readonly number[]
-  guidanceScale: number
+  /** Of each picture. */
+  guidanceScales: readonly number[]
   /** Share of the guided prediction whose contrast is set back to the unguided one's (Lin et al. 2023, section 3.4). */
   guidanceRescale: number
   /** Both guidance passes as one batch. */
@@ -19,46 +20,48 @@ export type DenoiserOptions = {
   reuse?: Reuse
   /** Which pixels attention at the outermost level looks at (`key_stride` in models/manifest.ts); 1 when left out. */
   keyStride?: 1 | 2
+  /** What the network takes beside its usual inputs, for a run over these pictures with t tokens of text each. */
+  extraInputs?: (pictures: readonly number[], tokens: number) => Record<string, FloatTensor>
 }
 
+type Inputs = Record<string, FloatTensor | IdTensor>
+
 /**
- * The unet as a Denoiser for n pictures of one prompt. Scales x to the variance the network knows, finds the timestep of σ,
- * applies classifier-free guidance to the raw prediction, and turns noise or velocity into clean latents.
+ * The unet as a Denoiser for n pictures. Scales x to the variance the network knows, finds the timestep of σ, applies
+ * classifier-free guidance to the raw prediction, and turns noise or velocity into clean latents.
  */
 export function createDenoiser(networks: Networks, options: DenoiserOptions): Denoiser {
-  const { levels, conditioning, shape, guidanceScale, guidanceRescale, reuse } = options
+  const { levels, conditioning, shape, guidanceScales, guidanceRescale, reuse } = options
   const isVelocity = networks.manifest.schedule.predictionType === 'v_prediction'
-  const rows = conditioning.context.shape[0] // 2 when guided: negative, positive
-
-  const n = shape[0]
   const size = shape.slice(1).reduce((product, dim) => product * dim, 1)
-  /** All there is to predict: every picture under the first row of the conditioning, then every picture under the next. */
-  const total = rows * n
-  const perRun = networks.singleRows ? 1 : options.batchGuidance ? total : n
+  const { rows } = conditioning
+  const runs = splitRows(rows, networks.singleRows ? 'each' : options.batchGuidance ? 'together' : 'passes')
+  const texts = runs.map((run) =>
+    textInputs(
+      run.map((row) => rows[row]),
+      conditioning.timeIds,
+    ),
+  )
 
-  /** The raw predictions `first` to `first + count` of all. */
-  const predict = async (x: Float32Array, sigma: number, first: number, count: number, isWhole: boolean) => {
-    const indices = Array.from({ length: count }, (_, i) => first + i)
-    const conditions = indices.map((index) => Math.floor(index / n))
+  /** The raw predictions for the rows of one run. */
+  const predict = async (x: Float32Array, sigma: number, run: number, isWhole: boolean) => {
+    const pictures = runs[run].map((row) => rows[row].picture)
+    const count = pictures.length
     const sample = new Float32Array(count * size)
-    indices.forEach((index, i) => sample.set(x.subarray((index % n) * size, ((index % n) + 1) * size), i * size))
-    const inputs: Record<string, FloatTensor | IdTensor> = {
+    pictures.forEach((picture, i) => sample.set(x.subarray(picture * size, (picture + 1) * size), i * size))
+    const inputs: Inputs = {
       sample: tensor(sample, [count, ...shape.slice(1)]),
       timestep: tensor(new Float32Array(count).fill(levels.timestepAt(sigma)), [count]),
-      encoder_hidden_states: pickRows(conditioning.context, conditions),
-    }
-    if (conditioning.pooled && conditioning.timeIds) {
-      inputs.text_embeds = pickRows(conditioning.pooled, conditions)
-      const timeIds = tensor(Float32Array.from(conditioning.timeIds), [1, conditioning.timeIds.length])
-      inputs.time_ids = pickRows(timeIds, new Array<number>(count).fill(0))
+      ...texts[run],
+      ...options.extraInputs?.(pictures, texts[run].encoder_hidden_states.shape[1]),
     }
     if (options.keyStride === 2) inputs.key_stride = { data: BigInt64Array.of(2n), shape: [1] }
     if (!isWhole) {
-      inputs.deep = reuse!.guess(first, sigma)
+      inputs.deep = reuse!.guess(run, sigma)
       return (await networks.run('unet_shallow', inputs, ['out_sample'])).out_sample.data
     }
     const outputs = await networks.run('unet', inputs, reuse ? ['out_sample', 'deep'] : ['out_sample'])
-    reuse?.keep(first, sigma, outputs.deep)
+    reuse?.keep(run, sigma, outputs.deep)
     return outputs.out_sample.data
   }
 
@@ -66,15 +69,22 @@ export function createDenoiser(networks: Networks, options: DenoiserOptions): De
     const inputScale = 1 / Math.sqrt(1 + sigma * sigma) // √ᾱ
     const scaled = x.map((value) => value * inputScale)
     const isWhole = reuse?.needsAll(sigma) ?? true
-    const all = new Float32Array(total * size)
-    for (let first = 0; first < total; first += perRun) {
-      all.set(await predict(scaled, sigma, first, perRun, isWhole), first * size)
+    const predictions: Float32Array[] = []
+    for (const [run, members] of runs.entries()) {
+      const all = await predict(scaled, sigma, run, isWhole)
+      members.forEach((row, i) => (predictions[row] = all.subarray(i * size, (i + 1) * size)))
     }
-    let prediction: Float32Array = all
-    if (rows === 2) {
-      const [negative, positive] = [all.subarray(0, x.length), all.subarray(x.length)]
-      prediction = guide(negative, positive, guidanceScale)
-      if (guidanceRescale > 0) rescale(prediction, positive, guidanceRescale, n)
+    const prediction = new Float32Array(x.length)
+    for (const [row, { picture, isNegative }] of rows.entries()) {
+      if (isNegative) continue
+      const positive = predictions[row]
+      const opposite = rows.findIndex((other) => other.isNegative && other.picture === picture)
+      const own = prediction.subarray(picture * size, (picture + 1) * size)
+      if (opposite < 0) own.set(positive)
+      else {
+        guide(predictions[opposite], positive, guidanceScales[picture], own)
+        if (guidanceRescale > 0) rescale(own, positive, guidanceRescale)
+      }
     }
     // epsilon: clean = x − σ·noise. v: clean = √ᾱ·(√ᾱ·x) − √(1−ᾱ)·v, with √ᾱ = inputScale and √(1−ᾱ) = σ·inputScale.
     const keep = isVelocity ? inputScale * inputScale : 1
@@ -83,31 +93,45 @@ export function createDenoiser(networks: Networks, options: DenoiserOptions): De
   }
 }
 
-/** Classifier-free guidance (Ho & Salimans 2022): negative + scale · (positive − negative). */
-function guide(negative: Float32Array, positive: Float32Array, guidanceScale: number): Float32Array {
-  return negative.map((value, i) => value + guidanceScale * (positive[i] - value))
+/**
+ * Rows that are evaluated together: those with as many tokens of text, since padding would change what attention sees, and
+ * among them all, those of one guidance pass, or each by itself.
+ */
+function splitRows(rows: readonly TextRow[], how: 'together' | 'passes' | 'each'): number[][] {
+  const runs = new Map<string, number[]>()
+  for (const [row, { isNegative, context }] of rows.entries()) {
+    const pass = how === 'together' ? '' : how === 'passes' ? String(isNegative) : String(row)
+    const key = `${context.shape[0]} ${pass}`
+    runs.set(key, [...(runs.get(key) ?? []), row])
+  }
+  return [...runs.values()]
 }
 
-/** Mixes in, by `share`, the prediction scaled to the standard deviation of the unguided one; each picture for itself. */
-function rescale(prediction: Float32Array, positive: Float32Array, share: number, n: number): void {
-  const size = prediction.length / n
-  for (let start = 0; start < prediction.length; start += size) {
-    const guided = prediction.subarray(start, start + size)
-    const ratio = deviation(positive.subarray(start, start + size)) / deviation(guided)
-    const factor = Number.isFinite(ratio) ? share * ratio + 1 - share : 1
-    for (let i = 0; i < size; i++) guided[i] *= factor
+/** The text of some rows as the network takes it. */
+function textInputs(rows: readonly TextRow[], timeIds: readonly number[] | undefined) {
+  const sizes = Array.from({ length: rows.length }, () => [...(timeIds ?? [])]).flat()
+  const text = { encoder_hidden_states: stack(rows.map(({ context }) => context)) }
+  if (!timeIds) return text
+  return {
+    ...text,
+    text_embeds: stack(rows.map(({ pooled }) => pooled!)),
+    time_ids: tensor(Float32Array.from(sizes), [rows.length, timeIds.length]),
   }
+}
+
+/** Classifier-free guidance (Ho & Salimans 2022): negative + scale · (positive − negative), into `result`. */
+function guide(negative: Float32Array, positive: Float32Array, scale: number, result: Float32Array): void {
+  for (let i = 0; i < result.length; i++) result[i] = negative[i] + scale * (positive[i] - negative[i])
+}
+
+/** Mixes in, by `share`, the prediction scaled to the standard deviation of the unguided one; of one picture, in place. */
+function rescale(guided: Float32Array, positive: Float32Array, share: number): void {
+  const ratio = deviation(positive) / deviation(guided)
+  const factor = Number.isFinite(ratio) ? share * ratio + 1 - share : 1
+  for (let i = 0; i < guided.length; i++) guided[i] *= factor
 }
 
 function deviation(values: Float32Array): number {
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length
   return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length)
-}
-
-/** Rows of a tensor by their numbers. */
-function pickRows(source: FloatTensor, rows: readonly number[]): FloatTensor {
-  const size = source.data.length / source.shape[0]
-  const data = new Float32Array(rows.length * size)
-  rows.forEach((row, i) => data.set(source.data.subarray(row * size, (row + 1) * size), i * size))
-  return tensor(data, [rows.length, ...source.shape.slice(1)])
 }

@@ -1,7 +1,9 @@
+import type { AdapterTarget } from '../../models/adapters/types.ts'
 import { VignetteError } from '../../models/errors.ts'
 import type { ModelManifest } from '../../models/manifest.ts'
 import { encodePrompts } from './conditioning.ts'
 import { createDenoiser } from './denoiser.ts'
+import { distilledGuidance } from './guidance.ts'
 import {
   batchNoise,
   keepKnown,
@@ -15,15 +17,19 @@ import type { RgbImage } from './image.ts'
 import { preview } from './preview.ts'
 import { createReuse, keyStride, speeds } from './reuse.ts'
 import { samplers } from './samplers.ts'
-import { noiseLevels, sigmaSchedule } from './sigmas.ts'
+import { noiseLevels, sigmasAtTimesteps, sigmaSchedule } from './sigmas.ts'
+import type { Slots } from './slots.ts'
+import { effective, textWeights, weightsAt, type Weights } from './steps.ts'
 import { tensor } from './tensor.ts'
 import type { Tokenizer } from './tokenizer.ts'
-import type { GenerateEvent, GenerateJob, Networks } from './types.ts'
+import type { GenerateEvent, GenerateJob, Networks, PictureChoice } from './types.ts'
 import { decode, encode } from './vae.ts'
 
 export type GenerateOptions = {
-  /** Several pictures of the job in one batch, one per seed; each equals the picture made alone. Default `[job.seed]`. */
-  seeds?: readonly number[]
+  /** Several pictures of the job in one batch, each what it would be alone but for the last digits; one when left out. */
+  pictures?: readonly PictureChoice[]
+  /** Slots of the networks that were opened with any, for the job's adapters. */
+  slots?: Partial<Record<AdapterTarget, Slots>>
   /** Both guidance passes in one batch of two, or one after the other; left out, by size. Single rows are that anyway. */
   batchGuidance?: boolean
   /** The most pixels that are encoded or decoded in one run; larger pictures are tiled. Default 768 × 768. */
@@ -41,32 +47,60 @@ export async function* generate(
   options: GenerateOptions = {},
 ): AsyncGenerator<GenerateEvent> {
   const { manifest } = networks
-  const seeds = options.seeds ?? [job.seed]
+  const pictures = (options.pictures ?? [{}]).map((choice) => ({ ...job, ...choice }))
   let tiles = { tileAbovePixels: options.tileAbovePixels ?? 768 * 768 }
   checkSize(job, manifest)
 
+  // Noise levels from large to none; with a start picture only the later ones.
+  const { levels, sigmas, skipped, notices } = planSteps(job, manifest)
+  const steps = sigmas.length - 1
+  const allSteps = skipped + steps
+  const adapters = pictures.map((picture) => effective(picture.adapters ?? [], allSteps))
+  const distilled =
+    job.guidanceAdapter &&
+    distilledGuidance(job.guidanceAdapter, {
+      scales: pictures.map(({ guidanceScale }) => guidanceScale),
+      rescale: job.guidanceRescale,
+      hasNegativePrompt: pictures.some(({ negativePrompt }) => negativePrompt.trim() !== ''),
+    })
+
   // Words, and the start picture, as the networks read them.
   yield { type: 'phase', phase: 'encoding' }
-  const conditioning = await encodePrompts(networks, tokenizer, { ...job, guided: job.guidanceScale > 1 })
-  for (const message of conditioning.notices) yield { type: 'notice', message }
-  const init = job.init && repeatLatents((await encode(networks, job.init.image, tiles)).data, seeds.length)
+  const conditioning = await encodePrompts(networks, tokenizer, {
+    clipSkip: job.clipSkip,
+    width: job.width,
+    height: job.height,
+    pictures: pictures.map(({ prompt, negativePrompt, guidanceScale }, i) => ({
+      prompt,
+      negativePrompt: distilled ? '' : negativePrompt,
+      guided: !distilled && guidanceScale > 1,
+      weights: textWeights(adapters[i], allSteps),
+    })),
+    slots: options.slots,
+  })
+  for (const message of [...conditioning.notices, ...notices, ...(distilled?.notices ?? [])]) {
+    yield { type: 'notice', message }
+  }
+  const init = job.init && repeatLatents((await encode(networks, job.init.image, tiles)).data, pictures.length)
 
-  // Noise levels from large to none; with a start picture only the later ones.
-  const { levels, sigmas, notices } = planSteps(job, manifest)
-  for (const message of notices) yield { type: 'notice', message }
-  const steps = sigmas.length - 1
-
-  const { reuse } = speeds[job.speed ?? 'exact']
+  const { reuse: limits } = speeds[job.speed ?? 'exact']
   const canReuse = networks.has('unet_shallow')
-  if (reuse && !canReuse) yield { type: 'notice', message: `${manifest.name} can only be drawn exactly.` }
+  if (limits && !canReuse) yield { type: 'notice', message: `${manifest.name} can only be drawn exactly.` }
+  const reuse = limits && canReuse ? createReuse(limits, sigmas) : undefined
+
+  // What every picture's adapters weigh at each step.
+  const slots = options.slots?.unet
+  const weights = Array.from({ length: allSteps }, (_, i) => adapters.map((own) => weightsAt(own, i, allSteps)))
+  for (const message of checkAdapters(weights, slots)) yield { type: 'notice', message }
+  let current = skipped
 
   // Denoising, all pictures side by side.
   yield { type: 'phase', phase: 'denoising' }
   const factor = manifest.latents.spatialFactor
   const shape = [manifest.latents.channels, job.height / factor, job.width / factor]
   const size = shape.reduce((a, b) => a * b)
-  const noise = batchNoise(seeds)
-  const startNoise = noise(seeds.length * size)
+  const noise = batchNoise(pictures.map(({ seed }) => seed))
+  const startNoise = noise(pictures.length * size)
   const mask = job.init && job.mask && latentMask(job.mask, job.width, job.height, factor)
   // A region that is drawn from nothing must not start as the old picture (diffusers' inpainting does the same).
   const startsFromNoise = mask !== undefined && job.init?.strength === 1
@@ -74,14 +108,22 @@ export async function* generate(
   const denoise = createDenoiser(networks, {
     levels,
     conditioning,
-    shape: [seeds.length, ...shape],
-    guidanceScale: job.guidanceScale,
+    shape: [pictures.length, ...shape],
+    guidanceScales: pictures.map(({ guidanceScale }) => guidanceScale),
     guidanceRescale: job.guidanceRescale,
     batchGuidance: options.batchGuidance ?? shape[1] * shape[2] <= mostBatchedPositions,
-    ...(reuse && canReuse ? { reuse: createReuse(reuse, sigmas) } : {}),
+    ...(reuse ? { reuse } : {}),
     keyStride: keyStride(shape[1] * shape[2], canReuse ? job.speed : 'exact'),
+    extraInputs: (rows, tokens) => ({
+      ...slots?.inputs(rows.map((picture) => weights[current][picture])),
+      ...distilled?.inputs(rows, tokens),
+    }),
   })
-  for await (const step of samplers[job.sampler](denoise, latents, sigmas, { noise, levels })) {
+  for await (const step of samplers[job.sampler](denoise, latents, sigmas, { noise, levels, eta: job.eta })) {
+    // A sampler may ask for several levels within a step: the step says what adapters weigh, not the level.
+    const next = Math.min(skipped + step.index + 1, allSteps - 1)
+    if (activeIn(weights[next]) !== activeIn(weights[current])) reuse?.forget()
+    current = next
     if (init && mask) keepKnown(step.x, step.sigma, init, startNoise, mask)
     latents = step.x
     const matrix = job.preview === 'fast' ? manifest.previewMatrix : undefined
@@ -96,7 +138,7 @@ export async function* generate(
 
   // Pixels, one picture after the other.
   yield { type: 'phase', phase: 'decoding' }
-  for (const [i, seed] of seeds.entries()) {
+  for (const [i, { seed }] of pictures.entries()) {
     const one = tensor(latents.slice(i * size, (i + 1) * size), [1, ...shape])
     let decoded: RgbImage
     try {
@@ -132,15 +174,40 @@ function planSteps(job: GenerateJob, manifest: ModelManifest) {
     notices.push('Starting from pure noise needs a model that predicts velocity; it was left off.')
   }
   const levels = noiseLevels({ ...manifest.schedule, zeroTerminalSnr })
-  const all = sigmaSchedule(job.schedule, levels, job.steps)
-  if (zeroTerminalSnr && all[0] < 0.99 * levels.sigmas[levels.sigmas.length - 1]) {
+  const all = job.timesteps ? sigmasAtTimesteps(job.timesteps, levels) : sigmaSchedule(job.schedule, levels, job.steps)
+  if (zeroTerminalSnr && !job.timesteps && all[0] < 0.99 * levels.sigmas[levels.sigmas.length - 1]) {
     notices.push(`The schedule ${job.schedule} never starts from pure noise; trailing does.`)
   }
   const sigmas = job.init ? sigmasForStrength(all, job.init.strength) : all
   if (job.init && sigmas.length === 1) {
-    notices.push(`At strength ${job.init.strength} none of ${job.steps} steps runs; the picture stays.`)
+    notices.push(`At strength ${job.init.strength} none of ${all.length - 1} steps runs; the picture stays.`)
   }
-  return { levels, sigmas, notices }
+  return { levels, sigmas, skipped: all.length - sigmas.length, notices }
+}
+
+/** Refuses what is too much for the slots at any step, and says what is much. */
+function checkAdapters(weights: readonly Weights[][], slots: Slots | undefined): Set<string> {
+  const notices = new Set<string>()
+  const checked = new Set<string>()
+  for (const pictures of weights) {
+    const key = activeIn(pictures)
+    if (key === '' || checked.has(key)) continue
+    checked.add(key)
+    if (!slots && pictures.some((own) => [...own.keys()].some(({ layers }) => layers.unet?.size))) {
+      throw new Error('generate: adapters change the unet, but it has no slots')
+    }
+    const notice = slots?.check(pictures.flatMap((own) => [...own.keys()]))
+    if (notice) notices.add(notice)
+  }
+  return notices
+}
+
+/** Names the adapters that act. */
+function activeIn(pictures: readonly Weights[]): string {
+  return pictures
+    .map((own) => [...own.keys()].map(({ sha256 }) => sha256).sort())
+    .join(';')
+    .replace(/^;*$/, '')
 }
 
 function checkSize(job: GenerateJob, manifest: ModelManifest): void {

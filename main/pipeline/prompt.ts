@@ -1,3 +1,5 @@
+import { VignetteError } from '../../models/errors.ts'
+import { splitAtWords, type EmbeddingWord, type VectorPlace } from './embeddings.ts'
 import { endToken, startToken, type Tokenizer } from './tokenizer.ts'
 
 /** Text between two changes of weight; `break` ends the chunk before it. */
@@ -5,8 +7,11 @@ export type PromptSpan = { text: string; weight: number } | 'break'
 
 export type Prompt = { spans: PromptSpan[]; notices: string[] }
 
-/** What one run of the text encoder reads: 77 ids, a weight for each, and where the first end mark stands. */
-export type Chunk = { ids: number[]; weights: number[]; eosIndex: number }
+/**
+ * What one run of the text encoder reads: 77 ids, a weight for each, where the first end mark stands, and for which of the
+ * ids a vector of an embedding stands instead.
+ */
+export type Chunk = { ids: number[]; weights: number[]; eosIndex: number; vectors: (VectorPlace | undefined)[] }
 
 /** Words a chunk holds between its start and end marks. */
 export const chunkTokens = 75
@@ -79,8 +84,15 @@ function joinEqual(spans: PromptSpan[]): PromptSpan[] {
   return joined
 }
 
-/** The prompt's tokens in chunks of 75, cut as A1111 cuts; `unread` counts the tokens beyond the last chunk that is read. */
-export function chunkPrompt(prompt: Prompt, tokenizer: Tokenizer): { chunks: Weighted[][]; unread: number } {
+/**
+ * The prompt's tokens in chunks of 75, cut as A1111 cuts; `unread` counts the tokens beyond the last chunk that is read. The
+ * vectors of an embedding's word stay in one chunk.
+ */
+export function chunkPrompt(
+  prompt: Prompt,
+  tokenizer: Tokenizer,
+  words: readonly EmbeddingWord[] = [],
+): { chunks: Weighted[][]; unread: number } {
   const chunks: Weighted[][] = []
   let chunk: Weighted[] = []
   let lastComma = -1
@@ -94,15 +106,17 @@ export function chunkPrompt(prompt: Prompt, tokenizer: Tokenizer): { chunks: Wei
       close()
       continue
     }
-    for (const id of tokenizer.encode(span.text)) {
-      if (id === commaToken) lastComma = chunk.length
-      else if (chunk.length === chunkTokens && lastComma !== -1 && chunk.length - lastComma <= commaBacktrack) {
+    const { weight } = span
+    for (const tokens of splitAtWords(span.text, words).flatMap((piece) => tokensOf(piece, tokenizer))) {
+      const isFull = chunk.length + tokens.length > chunkTokens
+      if (tokens[0].id === commaToken) lastComma = chunk.length
+      else if (isFull && lastComma !== -1 && chunk.length - lastComma <= commaBacktrack) {
         const moved = chunk.splice(lastComma + 1)
         close()
         chunk = moved
       }
-      if (chunk.length === chunkTokens) close()
-      chunk.push({ id, weight: span.weight })
+      if (chunk.length + tokens.length > chunkTokens) close()
+      chunk.push(...tokens.map((token) => ({ ...token, weight })))
     }
   }
   if (chunk.length > 0 || chunks.length === 0) close()
@@ -110,7 +124,19 @@ export function chunkPrompt(prompt: Prompt, tokenizer: Tokenizer): { chunks: Wei
   return { chunks: chunks.slice(0, maxChunks), unread }
 }
 
-export type Weighted = { id: number; weight: number }
+export type Weighted = { id: number; weight: number; vector?: VectorPlace }
+
+/** Tokens that belong together: each of plain text by itself, all places of an embedding's word at once. */
+function tokensOf(piece: string | EmbeddingWord, tokenizer: Tokenizer): { id: number; vector?: VectorPlace }[][] {
+  if (typeof piece === 'string') return tokenizer.encode(piece).map((id) => [{ id }])
+  if (piece.count > chunkTokens) {
+    throw new VignetteError('adapter-mismatch', `The word "${piece.word}" stands for ${piece.count} vectors.`, {
+      hint: `A prompt has room for ${chunkTokens} of them side by side.`,
+    })
+  }
+  // Whatever the id: its embedding is not looked at, and the end mark is found by its place.
+  return [Array.from({ length: piece.count }, (_, index) => ({ id: 0, vector: { embedding: piece, index } }))]
+}
 
 /** Start mark, words, end mark, then the encoder's padding up to 77. */
 export function frameChunk(words: readonly Weighted[], padTokenId: number): Chunk {
@@ -118,6 +144,7 @@ export function frameChunk(words: readonly Weighted[], padTokenId: number): Chun
   return {
     ids: [startToken, ...words.map((word) => word.id), endToken, ...Array<number>(padding).fill(padTokenId)],
     weights: [1, ...words.map((word) => word.weight), 1, ...Array<number>(padding).fill(1)],
+    vectors: [undefined, ...words.map((word) => word.vector), ...Array<undefined>(padding + 1).fill(undefined)],
     eosIndex: words.length + 1,
   }
 }

@@ -41,6 +41,8 @@ export interface Reuse {
   needsAll(sigma: number): boolean
   /** Learns from a whole run; `deep` is kept, not copied. */
   keep(key: number, sigma: number, deep: FloatTensor): void
+  /** Adapters came or went: what whole runs gave before says nothing of the network as it is now. */
+  forget(): void
   /** The deep feature to run the outer layers with at σ, in the shape it was kept in. */
   guess(key: number, sigma: number): FloatTensor
 }
@@ -88,6 +90,9 @@ export function createReuse({ tolerance, longest }: ReuseLimits, sigmas: readonl
       }
       known.runs = [{ place, deep }, ...runs].slice(0, 2)
       all.set(key, known)
+    },
+    forget() {
+      all.clear()
     },
     guess(key, sigma) {
       const known = all.get(key)

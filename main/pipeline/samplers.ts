@@ -16,6 +16,8 @@ export type SamplerOptions = {
   noise: NoiseSource
   /** The model's own levels; TCD counts in training timesteps. */
   levels: NoiseLevels
+  /** TCD: share of each jump that it makes up with fresh noise, 0.3 (the authors' default) when left out. */
+  eta?: number
 }
 
 /**
@@ -237,22 +239,19 @@ export async function* lcm(
   }
 }
 
-/** Share of each jump that TCD makes up with fresh noise; 0.3 is the authors' default. */
-const tcdGamma = 0.3
-
 /** Trajectory consistency sampling: Euler to a level below the next, fresh noise up to it. Zheng et al. 2024, algorithm 4. */
 export async function* tcd(
   denoise: Denoiser,
   x: Float32Array,
   sigmas: readonly number[],
-  { noise, levels }: SamplerOptions,
+  { noise, levels, eta = 0.3 }: SamplerOptions,
 ): AsyncGenerator<Step> {
   for (let i = 0; i + 1 < sigmas.length; i++) {
     const [sigma, next] = [sigmas[i], sigmas[i + 1]]
     const denoised = await denoise(x, sigma)
     if (next === 0) x = denoised.slice()
     else {
-      const below = Math.min(levels.sigmaAt(Math.floor((1 - tcdGamma) * levels.timestepAt(next) + 1e-6)), next)
+      const below = Math.min(levels.sigmaAt(Math.floor((1 - eta) * levels.timestepAt(next) + 1e-6)), next)
       x = keepNoise(x, denoised, below / sigma)
       if (below < next) x = mix([1, x], [Math.sqrt(next * next - below * below), noise(x.length)])
     }

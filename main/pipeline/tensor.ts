@@ -10,3 +10,11 @@ export function tensor(data: Float32Array, shape: readonly number[]): FloatTenso
   if (size !== data.length) throw new Error(`tensor: ${data.length} values do not fill [${shape.join(', ')}]`)
   return { data, shape }
 }
+
+/** m tensors of one shape -> [m, ...shape], a copy. */
+export function stack(parts: readonly FloatTensor[]): FloatTensor {
+  const size = parts[0].data.length
+  const data = new Float32Array(parts.length * size)
+  parts.forEach((part, i) => data.set(part.data, i * size))
+  return tensor(data, [parts.length, ...parts[0].shape])
+}

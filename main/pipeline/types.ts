@@ -1,5 +1,6 @@
 import type { ModelManifest, NetworkName } from '../../models/manifest.ts'
 import type { SamplerName, ScheduleName, SpeedName } from '../../preload/limits.ts'
+import type { AppliedAdapter, LoadedGuidance } from './adapter-types.ts'
 import type { RgbImage } from './image.ts'
 import type { FloatTensor, IdTensor } from './tensor.ts'
 import type { TextCache } from './text-cache.ts'
@@ -48,7 +49,19 @@ export type GenerateJob = {
   preview: 'off' | 'fast'
   /** How much of each step is computed (reuse.ts); exact when left out. */
   speed?: SpeedName
+  /** The noise levels by their timesteps of training, from noise to picture, instead of `schedule` and `steps`. */
+  timesteps?: readonly number[]
+  /** TCD's share of fresh noise. */
+  eta?: number
+  adapters?: readonly AppliedAdapter[]
+  /** Stands in for the second evaluation of guidance. */
+  guidanceAdapter?: LoadedGuidance
 }
+
+/** What a picture of a batch has of its own; the rest is the job's. */
+export type PictureChoice = Partial<
+  Pick<GenerateJob, 'prompt' | 'negativePrompt' | 'seed' | 'guidanceScale' | 'adapters'>
+>
 
 export type GenerateEvent =
   | { type: 'phase'; phase: 'loading' | 'encoding' | 'denoising' | 'decoding' }

@@ -109,13 +109,20 @@ describe('the fast mode', () => {
     const networks = openNetworks(model, { mode: 'fast', threads: 1 })
     const size = 4 * 8 * 8
     const x = Float32Array.from({ length: 2 * size }, (_, i) => (i < size ? 1 : 20) * Math.sin(i * 12.9898))
-    const context = { data: Float32Array.from({ length: 2 * 77 * 64 }, (_, i) => Math.cos(i)), shape: [2, 77, 64] }
+    const context = (sign: number) => ({
+      data: Float32Array.from({ length: 77 * 64 }, (_, i) => sign * Math.cos(i)),
+      shape: [77, 64],
+    })
+    const rows = (n: number) =>
+      [true, false].flatMap((isNegative) =>
+        Array.from({ length: n }, (_, picture) => ({ picture, isNegative, context: context(isNegative ? -1 : 1) })),
+      )
     const denoise = (n: number) =>
       createDenoiser(networks, {
         levels: noiseLevels(networks.manifest.schedule),
-        conditioning: { context, notices: [] },
+        conditioning: { rows: rows(n), notices: [] },
         shape: [n, 4, 8, 8],
-        ...{ guidanceScale: 5, guidanceRescale: 0, batchGuidance: true },
+        ...{ guidanceScales: Array<number>(n).fill(5), guidanceRescale: 0, batchGuidance: true },
       })
     const alone = await denoise(1)(x.slice(0, size), 3)
     expect((await denoise(2)(x, 3)).slice(0, size)).toEqual(alone)

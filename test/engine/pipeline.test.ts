@@ -137,7 +137,7 @@ test('same job, same bytes; batches and split guidance change no pixel by more t
   const [first] = await draw()
   const [again] = await draw()
   expect(again.data).toEqual(first.data)
-  const batch = await draw({}, { seeds: [5, 6] })
+  const batch = await draw({}, { pictures: [{ seed: 5 }, { seed: 6 }] })
   const [split] = await draw({}, { batchGuidance: false })
   expect(compare(batch[0], first).largest).toBeLessThanOrEqual(1)
   expect(compare(split, first).largest).toBeLessThanOrEqual(1)

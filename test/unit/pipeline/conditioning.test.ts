@@ -1,5 +1,6 @@
 import { beforeAll, expect, test } from 'vitest'
-import { encodePrompts, type ConditioningOptions } from '../../../main/pipeline/conditioning.ts'
+import { encodePrompts, type ConditioningOptions, type PictureText } from '../../../main/pipeline/conditioning.ts'
+import { stack } from '../../../main/pipeline/tensor.ts'
 import { createTokenizer, type Tokenizer } from '../../../main/pipeline/tokenizer.ts'
 import type { Networks } from '../../../main/pipeline/types.ts'
 import { readClipMerges } from '../../../models/tokenizer/load.ts'
@@ -11,16 +12,16 @@ beforeAll(async () => {
   tokenizer = createTokenizer(await readClipMerges())
 })
 
-const encode = (changes: Partial<ConditioningOptions>, networks: Networks = gaussianNetworks()) =>
-  encodePrompts(networks, tokenizer, {
-    prompt: 'a red barn',
-    negativePrompt: '',
-    guided: true,
-    clipSkip: 1,
-    width: 96,
-    height: 64,
-    ...changes,
-  })
+type Changes = Partial<PictureText & Pick<ConditioningOptions, 'clipSkip'>>
+
+/** One picture's rows [negative, positive], or [positive], as one tensor. */
+async function encode({ clipSkip = 1, ...text }: Changes, networks: Networks = gaussianNetworks()) {
+  const picture = { prompt: 'a red barn', negativePrompt: '', guided: true, ...text }
+  const options = { pictures: [picture], clipSkip, width: 96, height: 64 }
+  const { rows, ...rest } = await encodePrompts(networks, tokenizer, options)
+  const pooled = rows.every((row) => row.pooled) ? stack(rows.map((row) => row.pooled!)) : undefined
+  return { ...rest, context: stack(rows.map(({ context }) => context)), pooled }
+}
 const mean = (values: Float32Array) => values.reduce((sum, value) => sum + value, 0) / values.length
 
 test('rows are negative and positive; without guidance only the positive', async () => {

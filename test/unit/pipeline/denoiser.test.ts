@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import type { TextRow } from '../../../main/pipeline/conditioning.ts'
 import { createDenoiser } from '../../../main/pipeline/denoiser.ts'
 import { normalNoise } from '../../../main/pipeline/rng.ts'
 import { noiseLevels } from '../../../main/pipeline/sigmas.ts'
@@ -10,17 +11,23 @@ const shape = [2, 4, 3, 3]
 const x = normalNoise(1)(72).map((value) => value * 3)
 
 /** Contexts whose mean first number is −1 (negative) and 1 (positive): the means of the fake model's clean latents. */
-const context = (rows: number[]) =>
-  tensor(Float32Array.from(rows.flatMap((mean) => [mean, 0, mean, 0])), [rows.length, 2, 2])
+const rowsOf = (means: number[]): TextRow[] =>
+  means.flatMap((mean, i) =>
+    [0, 1].map((picture) => ({
+      picture,
+      isNegative: i < means.length - 1,
+      context: tensor(Float32Array.of(mean, 0, mean, 0), [2, 2]),
+    })),
+  )
 const clean = (value: number, sigma: number, mean: number) => (value * 0.25 + mean * sigma ** 2) / (sigma ** 2 + 0.25)
 
 function denoiser(predictionType: 'epsilon' | 'v_prediction', rows: number[], changes = {}, zeroTerminalSnr = false) {
   const networks = gaussianNetworks({ predictionType, zeroTerminalSnr })
   return createDenoiser(networks, {
     levels: noiseLevels(networks.manifest.schedule),
-    conditioning: { context: context(rows), notices: [] },
+    conditioning: { rows: rowsOf(rows), notices: [] },
     shape,
-    guidanceScale: 1,
+    guidanceScales: [1, 1],
     guidanceRescale: 0,
     batchGuidance: true,
     ...changes,
@@ -56,7 +63,7 @@ test('velocity works where the noise is all there is', async () => {
 
 test('guidance extrapolates from negative to positive', async () => {
   for (const batchGuidance of [true, false]) {
-    const actual = await denoiser('epsilon', [-1, 1], { guidanceScale: 3, batchGuidance })(x, 2)
+    const actual = await denoiser('epsilon', [-1, 1], { guidanceScales: [3, 3], batchGuidance })(x, 2)
     const expected = x.map((value) => clean(value, 2, -1) + 3 * (clean(value, 2, 1) - clean(value, 2, -1)))
     expectClose(actual, expected, { abs: 1e-4 })
   }
@@ -73,7 +80,7 @@ test('full rescale gives each picture’s prediction the deviation of the unguid
     return x.map((value, i) => (value - denoised[i]) / sigma)
   }
   const plain = await noiseOf([1], {})
-  const rescaled = await noiseOf([-1, 1], { guidanceScale: 8, guidanceRescale: 1 })
+  const rescaled = await noiseOf([-1, 1], { guidanceScales: [8, 8], guidanceRescale: 1 })
   for (const part of [
     [0, 36],
     [36, 72],
@@ -84,10 +91,10 @@ test('full rescale gives each picture’s prediction the deviation of the unguid
 
 test('single rows: every picture and pass in a run of its own, with the same result', async () => {
   const levels = noiseLevels(gaussianNetworks().manifest.schedule)
-  const options = { levels, conditioning: { context: context([-1, 1]), notices: [] }, shape, guidanceRescale: 0.5 }
+  const options = { levels, conditioning: { rows: rowsOf([-1, 1]), notices: [] }, shape, guidanceRescale: 0.5 }
   const batched = gaussianNetworks()
   const single = { ...gaussianNetworks(), singleRows: true }
-  const both = { ...options, guidanceScale: 3, batchGuidance: true }
+  const both = { ...options, guidanceScales: [3, 3], batchGuidance: true }
   const together = await createDenoiser(batched, both)(x, 2)
   const apart = await createDenoiser(single, both)(x, 2)
   expect(apart).toEqual(together)

@@ -54,7 +54,9 @@ test('same job, same bytes; another seed, another picture', async () => {
 test('pictures made in one batch equal those made alone', async () => {
   for (const sampler of ['euler_a', 'dpmpp_2m'] as const) {
     const job = smallJob({ sampler, guidanceScale: 4, guidanceRescale: 0.7 })
-    const together = images(await run(job, gaussianNetworks(), { seeds: [7, 8, 4294967295] }))
+    const together = images(
+      await run(job, gaussianNetworks(), { pictures: [7, 8, 4294967295].map((seed) => ({ seed })) }),
+    )
     const alone: RgbImage[] = []
     for (const seed of [7, 8, 4294967295]) alone.push(...images(await run({ ...job, seed })))
     expect(together).toHaveLength(3)
