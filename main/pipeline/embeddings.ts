@@ -23,6 +23,7 @@ export function embeddingWords(adapters: Iterable<LoadedAdapter>): EmbeddingWord
   const words = new Map<string, EmbeddingWord>()
   for (const { name, sha256, embeddings } of adapters) {
     for (const [word, vectors] of embeddings ?? []) {
+      if (word.trim() === '') continue
       const counts = Object.values(vectors).map(({ shape }) => shape[0])
       const count = Math.max(...counts)
       if (counts.some((other) => other !== count)) {
@@ -55,7 +56,7 @@ export function splitAtWords(text: string, words: readonly EmbeddingWord[]): (st
   const alternatives = words.map(({ word }) => {
     const start = isInWord(word[0]) ? '(?<![\\p{L}\\p{N}_])' : ''
     const end = isInWord(word[word.length - 1]) ? '(?![\\p{L}\\p{N}_])' : ''
-    return `${start}${word.replace(/[.*+?^${}()|[\]\\/-]/g, '\\$&')}${end}`
+    return `${start}${word.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&')}${end}`
   })
   const pieces: (string | EmbeddingWord)[] = []
   let from = 0
