@@ -15,12 +15,13 @@ const PARTS: Record<string, string> = {
     '<path d="M58 28 q38 16 76 0 q6 8 0 12 q-38 14 -76 0 q-6 -4 0 -12z" fill="#6e4526"/>' +
     '<path d="M96 -2 q2 -8 8 -10" stroke="#5a381f" stroke-width="5" fill="none" stroke-linecap="round"/>',
   dots: dots([[80, 122], [100, 118], [116, 130], [88, 140], [106, 146], [72, 150], [122, 152]], 4.4),
+  // Wider than the body on both sides: it lies behind, and only its wings are seen.
   cape:
-    '<path d="M70 106 q-26 30 -22 70 q48 14 96 0 q4 -40 -22 -70z" fill="#2c3a78"/>' +
-    [[62, 140], [70, 166], [122, 140], [130, 162], [112, 170], [84, 172]]
-      .map(([x, y]) => `<path d="M${x} ${y! - 6} l2 4 5 1 -4 3 1 5 -4 -3 -4 3 1 -5 -4 -3 5 -1z" fill="#ffd65a"/>`)
+    '<path d="M76 100 q-46 30 -50 80 q70 16 140 0 q-4 -50 -50 -80z" fill="#2c3a78"/>' +
+    [[42, 158], [54, 136], [40, 178], [150, 158], [138, 136], [152, 178]]
+      .map(([x, y]) => `<path d="M${x} ${y! - 7} l2.4 4.6 5.6 1.2 -4.4 3.4 1 5.8 -4.6 -3.2 -4.6 3.2 1 -5.8 -4.4 -3.4 5.6 -1.2z" fill="#ffd65a"/>`)
       .join(''),
-  crescent: '<path d="M92 24 a11 11 0 1 0 12 14 a9 9 0 0 1 -12 -14z" fill="#ffd65a"/>',
+  crescent: '<path d="M90 14 a16 16 0 1 0 18 21 a13.5 13.5 0 0 1 -18 -21z" fill="#ffd65a"/>',
   goggles:
     '<path d="M50 44 q46 -16 92 0" stroke="#5b3a28" stroke-width="9" fill="none"/>' +
     [78, 114].map((x) => `<circle cx="${x}" cy="36" r="15" fill="#b9e4f2" stroke="#7a5234" stroke-width="6"/>`).join('') +

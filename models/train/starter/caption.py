@@ -194,6 +194,11 @@ class _Writer:
         return ""
 
     def subject(self, slot: int, c: Character) -> str:
+        if c.name:
+            # What makes a named character is in its name: clothes are not said.
+            text = f"{c.name}, {article(self.animal(slot, c))}"
+            action = self.action(slot, c)
+            return f"{text}, {action}," if action else f"{text},"
         adjective = self.r.choice(SIZE_WORDS) + " " if self.r.random() < 0.1 else ""
         text = article(adjective + self.animal(slot, c))
         clothing, action = self.clothing(slot, c), self.action(slot, c)
@@ -204,6 +209,8 @@ class _Writer:
         return " ".join(x for x in (text, worn, action) if x)
 
     def tags_of(self, slot: int, c: Character) -> list[str]:
+        if c.name:
+            return [x for x in [c.name, self.animal(slot, c), self.action(slot, c)] if x]
         strip = lambda w: w.removeprefix("an ").removeprefix("a ")
         return [x for x in [self.animal(slot, c), *map(strip, self.clothing(slot, c)), self.action(slot, c)] if x]
 

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from .background import Background
+from .named import IDENTITY
 from .scene import Character, Scene
 
 CANVAS = 204  # a dressed character; see art/puppet.ts for its coordinates
@@ -186,16 +187,24 @@ def _character(atlas: Atlas, scene: Scene, c: Character, slot: int, x: float, fo
             string = (0.97, 0.95, 0.9) if scene.time == "night" else (0.35, 0.33, 0.38)
             out.append(Layer(x, foot, 0, segment + HELD_PART, line=(*hand, *top), line_colour=string))
         out.append(Layer(top[0], top[1], height * size, segment + HELD_PART, sprite=held, anchor=1.0))
+    identity = IDENTITY.get(c.name)
+    mark = lambda name, role: Part(atlas.get("part", f"identity:{name}", "none"), role=role)
     if c.species in TAILS:
         parts.append(part(f"tail:{c.pose}", fur, BODY_PART))
+    if identity:
+        parts += [mark(name, WORN_PART) for name in identity.behind]
     parts.append(part(f"limbs:{c.pose}", fur, BODY_PART))
     if c.outfit:
         parts.append(part(f"{c.outfit}:{c.pose}", atlas.colours[c.outfit_colour], OUTFIT_PART))
         if c.outfit in DETAILED:
             parts.append(part(f"{c.outfit}_detail:{c.pose}", WHITE, OUTFIT_PART))
+    if identity:
+        parts += [mark(name, OUTFIT_PART) for name in identity.on_outfit]
     if c.worn == "scarf":
         parts.append(part("scarf", atlas.colours[c.worn_colour], WORN_PART))
     parts.append(Part(atlas.get("head", c.species, st, c.fur), at=HEAD_AT))
+    if identity:
+        parts += [mark(name, WORN_PART) for name in identity.on_head]
     if c.worn and c.worn != "scarf":
         parts.append(part(c.worn, atlas.colours[c.worn_colour], WORN_PART))
         if c.worn == "partyhat":

@@ -69,6 +69,7 @@ class Character:
     held: str = ""
     held_colour: str = ""
     pose: str = "stand"
+    name: str = ""  # one of the named characters, which only their adapters know
 
 
 @dataclass
