@@ -68,6 +68,10 @@ export const GenerateRequest = z.object({
   maskImage: z.string().optional(),
   speed: z.enum(speedNames).default('exact'),
   adapters: z.array(AdapterUse).max(limits.maxAdapters).default([]),
+  /** Noise levels by their timesteps of training, from noise to picture, instead of a schedule: what adapters for few steps bring. */
+  timesteps: z.array(z.number().min(0).max(999)).min(1).max(limits.maxSteps).optional(),
+  /** Of the sampler tcd: share of each jump that fresh noise makes up. */
+  eta: z.number().min(0).max(1).optional(),
   preview: z.enum(['off', 'fast']).default('fast'),
 })
 export type GenerateRequest = z.infer<typeof GenerateRequest>

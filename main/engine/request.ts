@@ -30,6 +30,23 @@ export function checkRequest(raw: unknown): GenerateRequest {
       hint: 'Give the picture to start from as well.',
     })
   }
+  const { steps, timesteps } = request
+  if (timesteps && steps !== undefined && steps !== timesteps.length) {
+    throw new VignetteError(
+      'bad-request',
+      `Expected ${timesteps.length} steps, one for each noise level, got ${steps}.`,
+      {
+        hint: 'Leave out the steps, or the noise levels.',
+      },
+    )
+  }
+  const closed = request.adapters.findIndex(({ start, end }) => start >= end)
+  if (closed >= 0) {
+    const { start, end } = request.adapters[closed]
+    throw new VignetteError('bad-request', `Adapter ${closed + 1} starts at ${start} and ends at ${end}.`, {
+      hint: 'Let it end after it starts; both are shares of the steps, 0 to 1.',
+    })
+  }
   return request
 }
 
@@ -48,7 +65,7 @@ export function fillDefaults(
     ...request,
     width: request.width ?? nativeSize.width,
     height: request.height ?? nativeSize.height,
-    steps: request.steps ?? defaults.steps,
+    steps: request.timesteps?.length ?? request.steps ?? defaults.steps,
     seed: request.seed ?? seed,
     sampler: request.sampler ?? sampler,
     schedule: request.schedule ?? schedule,
