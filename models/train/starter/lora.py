@@ -25,9 +25,10 @@ class Lora(nn.Module):
     def __init__(self, base: nn.Module, rank: int):
         super().__init__()
         self.base = base
-        is_conv = isinstance(base, nn.Conv2d)
-        tail = (1, 1) if is_conv else ()
-        i, o = (base.in_channels, base.out_channels) if is_conv else (base.in_features, base.out_features)
+        innermost = base
+        while isinstance(innermost, Lora):
+            innermost = innermost.base
+        o, i, *tail = innermost.weight.shape
         self.down = nn.Parameter(torch.randn(rank, i, *tail) / math.sqrt(i))
         self.up = nn.Parameter(torch.zeros(o, rank, *tail))
         self.strength = 1.0
@@ -48,7 +49,7 @@ class Adapter:
 
     @staticmethod
     def new(unet: nn.Module, rank: int, targets: str) -> "Adapter":
-        found = {n: m for n, m in unet.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d)) and n.endswith(TARGETS[targets]) and ".attentions." in n}
+        found = [n for n, m in unet.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d, Lora)) and n.endswith(TARGETS[targets]) and ".attentions." in n]
         return Adapter(unet, {path: _wrap(unet, path, rank) for path in found})
 
     @staticmethod
