@@ -1,4 +1,4 @@
-import { GenerateRequest } from '../../preload/contract.ts'
+import { AdapterUse, GenerateRequest } from '../../preload/contract.ts'
 import type { SamplerName, ScheduleName } from '../../preload/limits.ts'
 import { readPng, type TextChunk } from './png.ts'
 
@@ -11,11 +11,16 @@ export type Recipe = {
   /** Version of this shape; a reader takes what it knows of a later one. */
   version: 1
   app: string
-  /** `mode`: how a 4-bit model ran on the processor; modes differ in the last digits. */
-  engine: { runtime: string; provider: string; mode?: string }
+  /**
+   * `mode`: how a 4-bit model ran on the processor; modes differ in the last digits. So do pictures that were drawn in one
+   * batch with others: `batch` is how many.
+   */
+  engine: { runtime: string; provider: string; mode?: string; batch?: number }
   model: { id: string; name: string; family: string; sha256: string }
-  /** Complete but for the pictures it started from, which are named under `pictures`. */
+  /** Complete but for the pictures it started from and the adapters, which are named under `pictures` and `adapters`. */
   request: CompleteRequest
+  /** Those that changed the picture; absent when there were none. */
+  adapters?: AdapterReference[]
   pictures?: { init?: PictureReference; mask?: PictureReference }
   /** SHA-256 of the RGB bytes, row by row. */
   pixelSha256: string
@@ -23,11 +28,30 @@ export type Recipe = {
 
 export type PictureReference = { name: string; sha256: string }
 
-export type CompleteRequest = Omit<GenerateRequest, 'count' | 'preview' | 'initImage' | 'maskImage'> &
+/** An adapter as it was applied. It is found again by its content or its name, not by where it lay. */
+export type AdapterReference = Omit<AdapterUse, 'file' | 'weight' | 'textWeight'> & {
+  name: string
+  /** Hash of its tensors, whatever the file around them says. */
+  sha256: string
+  weight: number
+  textWeight: number
+  /** Tensors of the file that were applied, of all. */
+  matched: number
+  total: number
+  /** It brought words for the prompt and changed no network. */
+  isEmbedding?: boolean
+  /** It stood in for guidance, which no other program knows. */
+  isGuidance?: boolean
+}
+
+export type CompleteRequest = Omit<GenerateRequest, (typeof droppedKeys)[number]> &
   Required<Pick<GenerateRequest, 'width' | 'height' | 'steps' | 'seed' | 'sampler' | 'schedule' | 'guidanceScale'>>
 
 /** What another program's `parameters` text says: the two prompts and its key-value pairs, nothing interpreted. */
 export type A1111Text = { prompt: string; negativePrompt: string; parameters: Map<string, string> }
+
+/** What says how a picture was asked for rather than what it is, and all that is a path. */
+const droppedKeys = ['count', 'preview', 'initImage', 'maskImage', 'adapters'] as const
 
 const recipeKeyword = 'vignette'
 const a1111Keyword = 'parameters'
@@ -78,9 +102,31 @@ export function recipeOf(png: Uint8Array): Recipe | undefined {
   const { app, engine, model, pixelSha256 } = raw
   const isNamed = typeof app === 'string' && typeof pixelSha256 === 'string' && typeof engine?.provider === 'string'
   const request = GenerateRequest.safeParse(raw.request)
-  if (!isNamed || typeof model?.id !== 'string' || !request.success) return undefined
+  const adapters = readReferences(raw.adapters)
+  if (!isNamed || typeof model?.id !== 'string' || !request.success || !adapters) return undefined
   // Strangers write files too: only what was checked is handed on as the request.
-  return { ...(raw as Recipe), request: completeRequest(request.data) }
+  const recipe = { ...(raw as Recipe), request: completeRequest(request.data) }
+  return adapters.length > 0 ? { ...recipe, adapters } : recipe
+}
+
+function readReferences(raw: unknown): AdapterReference[] | undefined {
+  if (raw === undefined) return []
+  if (!Array.isArray(raw)) return undefined
+  const read = raw.map((one: Partial<AdapterReference> | null): AdapterReference | undefined => {
+    const use = AdapterUse.safeParse({ ...one, file: one?.name })
+    const { name, sha256, matched, total, isEmbedding, isGuidance } = one ?? {}
+    const isNamed = typeof name === 'string' && typeof sha256 === 'string' && /^[0-9a-f]{64}$/.test(sha256)
+    if (!use.success || !isNamed || typeof matched !== 'number' || typeof total !== 'number') return undefined
+    const { weight, textWeight, start, end, ramp, rankBudget } = use.data
+    if (weight === undefined || textWeight === undefined) return undefined
+    return {
+      ...{ name, sha256, weight, textWeight, start, end, ramp, matched, total },
+      ...(rankBudget === undefined ? {} : { rankBudget }),
+      ...(isEmbedding === true ? { isEmbedding } : {}),
+      ...(isGuidance === true ? { isGuidance } : {}),
+    }
+  })
+  return read.every((one) => one !== undefined) ? read : undefined
 }
 
 /** The `parameters` text of a PNG by any program of the A1111 family, or undefined. */
@@ -95,14 +141,20 @@ export function a1111TextOf(png: Uint8Array): A1111Text | undefined {
  */
 export function completeRequest(request: GenerateRequest): CompleteRequest {
   const keys = Object.keys(GenerateRequest.shape) as (keyof GenerateRequest)[]
-  const dropped: readonly (keyof GenerateRequest)[] = ['count', 'preview', 'initImage', 'maskImage']
+  const dropped: readonly (keyof GenerateRequest)[] = droppedKeys
   const kept = keys.filter((key) => !dropped.includes(key) && request[key] !== undefined)
   return Object.fromEntries(kept.map((key) => [key, request[key]])) as CompleteRequest
 }
 
-/** The text AUTOMATIC1111's web UI writes (modules/infotext_utils.py, modules/processing.py describe it). */
+/**
+ * The text AUTOMATIC1111's web UI writes (modules/infotext_utils.py, modules/processing.py describe it). Adapters are tags
+ * at the end of the prompt; what that program has no words for, such as when they act, stands in our own chunk alone.
+ */
 export function a1111Text(recipe: Recipe): string {
-  const { request, model } = recipe
+  const { request, model, adapters = [] } = recipe
+  const changing = adapters.filter((one) => !one.isEmbedding && !one.isGuidance)
+  const hashes = (list: readonly AdapterReference[]) =>
+    list.map(({ name, sha256 }) => `${tagName(name)}: ${sha256.slice(0, 12)}`).join(', ')
   const pairs: [string, string | number | undefined][] = [
     ['Steps', request.steps],
     ['Sampler', a1111Samplers[request.sampler]],
@@ -114,13 +166,59 @@ export function a1111Text(recipe: Recipe): string {
     ['Model', model.name],
     ['Denoising strength', recipe.pictures?.init ? request.strength : undefined],
     ['Clip skip', request.clipSkip > 1 ? request.clipSkip : undefined],
+    ['Lora hashes', hashes(changing)],
+    ['TI hashes', hashes(adapters.filter((one) => one.isEmbedding))],
     ['Version', recipe.app],
   ]
   const line = pairs
     .filter(([, value]) => value !== undefined && value !== '')
     .map(([key, value]) => `${key}: ${quote(String(value))}`)
   const negative = request.negativePrompt === '' ? [] : [`Negative prompt: ${guardLines(request.negativePrompt)}`]
-  return [guardLines(request.prompt), ...negative, line.join(', ')].join('\n')
+  const tags = changing.map(({ name, weight, textWeight }) => {
+    const weights = weight === textWeight ? [weight] : [textWeight, weight] // text encoder first, then the network
+    return `<lora:${tagName(name)}:${weights.map((value) => Number(value.toFixed(4))).join(':')}>`
+  })
+  return [[guardLines(request.prompt), ...tags].join(' '), ...negative, line.join(', ')].join('\n')
+}
+
+/** An adapter that a prompt names, in the language of A1111 (`<lora:ink:0.7>`) or ours (`<lora:ink:0.7@0.2-0.8>`). */
+export type AdapterTag = {
+  name: string
+  weight: number
+  textWeight: number
+  start: number
+  end: number
+  /** First digits of a hash, when the writer gave one. */
+  hash?: string
+}
+
+/** Takes the adapters out of a text by any program of the A1111 family. */
+export function adapterTagsOf({ prompt, parameters }: A1111Text): { prompt: string; adapters: AdapterTag[] } {
+  const hashes = new Map(pairsIn(parameters.get('Lora hashes') ?? ''))
+  const adapters: AdapterTag[] = []
+  const numeral = String.raw`[-+]?\d*\.?\d+`
+  const form = new RegExp(
+    String.raw`\s?<(?:lora|lyco):([^<>:]{1,200})(?::(${numeral}))?(?::(${numeral}))?(?:@(${numeral})-(${numeral}))?>`,
+    'g',
+  )
+  const rest = prompt.replace(
+    form,
+    (_, name: string, first?: string, second?: string, start?: string, end?: string) => {
+      const textWeight = Number(first ?? 1)
+      const hash = hashes.get(name)
+      adapters.push({
+        ...{ name, textWeight, weight: Number(second ?? textWeight), start: Number(start ?? 0), end: Number(end ?? 1) },
+        ...(hash ? { hash } : {}),
+      })
+      return ''
+    },
+  )
+  return { prompt: rest.trim(), adapters }
+}
+
+/** A name that fits into a tag and into a list of hashes. */
+function tagName(name: string): string {
+  return name.replace(/\.(safetensors|pt|bin)$/i, '').replace(/[<>:,"\\\s]+/g, '_')
 }
 
 /** Reads a `parameters` text of any writer; prompts come back line by line as written, less space around them. */

@@ -1,13 +1,17 @@
 import { describe, expect, test } from 'vitest'
 import {
   a1111Text,
+  adapterTagsOf,
   a1111TextOf,
+  completeRequest,
   parseA1111,
   recipeChunks,
   recipeOf,
+  type AdapterReference,
   type Recipe,
 } from '../../../main/export/metadata.ts'
 import { encodePng, readPng } from '../../../main/export/png.ts'
+import { GenerateRequest } from '../../../preload/contract.ts'
 import { noisePicture } from './pictures.ts'
 
 const recipe: Recipe = {
@@ -172,5 +176,123 @@ describe('A1111 parameters', () => {
     parseA1111('ab:"'.repeat(250_000))
     parseA1111('a b '.repeat(250_000))
     expect(performance.now() - started).toBeLessThan(3000)
+  })
+})
+
+describe('adapters', () => {
+  const ink: AdapterReference = {
+    name: 'ink wash.safetensors',
+    sha256: 'ab'.repeat(32),
+    weight: 0.7,
+    textWeight: 0.7,
+    start: 0,
+    end: 0.5,
+    ramp: 'ease-in',
+    matched: 190,
+    total: 192,
+  }
+  const fox: AdapterReference = {
+    ...ink,
+    name: 'fox',
+    sha256: 'cd'.repeat(32),
+    weight: 1,
+    textWeight: 0.25,
+    rankBudget: 8,
+  }
+  const word: AdapterReference = { ...ink, name: 'fable', sha256: 'ef'.repeat(32), isEmbedding: true }
+  const guidance: AdapterReference = { ...ink, name: 'one pass', sha256: '12'.repeat(32), isGuidance: true }
+  const with4: Recipe = { ...recipe, adapters: [ink, fox, word, guidance] }
+
+  test('come back with the recipe; a picture without any says nothing of them', () => {
+    expect(recipeOf(pngOf(with4))).toEqual(with4)
+    expect(recipeChunks(recipe)[1].text).not.toContain('adapters')
+    expect(
+      recipeOf(
+        pngOf({
+          ...recipe,
+          adapters: [
+            {
+              ...ink,
+              ramp: [
+                [0, 1],
+                [0.5, 0.2],
+                [1, 0],
+              ],
+            },
+          ],
+        }),
+      )?.adapters?.[0].ramp,
+    ).toEqual([
+      [0, 1],
+      [0.5, 0.2],
+      [1, 0],
+    ])
+  })
+
+  test('that make no sense are no recipe', () => {
+    for (const wrong of [
+      { weight: 99 },
+      { start: -1 },
+      { name: 3 },
+      { sha256: '../../etc' },
+      { matched: '1' },
+      { ramp: 'up' },
+      { weight: undefined },
+    ]) {
+      const text = JSON.stringify({ ...recipe, adapters: [{ ...ink, ...wrong }] })
+      expect(
+        recipeOf(encodePng(noisePicture(4, 4), [{ keyword: 'vignette', text }])),
+        JSON.stringify(wrong),
+      ).toBeUndefined()
+    }
+    for (const adapters of [{}, 'ink', [null], [3]]) {
+      const text = JSON.stringify({ ...recipe, adapters })
+      expect(recipeOf(encodePng(noisePicture(4, 4), [{ keyword: 'vignette', text }]))).toBeUndefined()
+    }
+  })
+
+  test('leave no path in the file', () => {
+    const request = {
+      ...recipe.request,
+      adapters: [{ file: '/home/ada/secret/ink.safetensors' }],
+      count: 1,
+      preview: 'off',
+    }
+    const complete = completeRequest(GenerateRequest.parse(request))
+    expect(JSON.stringify(complete)).not.toContain('secret')
+    expect(complete).toEqual(recipe.request)
+  })
+
+  test('are tags and hashes for other programs, which have none for words and guidance', () => {
+    expect(a1111Text(with4)).toBe(
+      'a red barn <lora:ink_wash:0.7> <lora:fox:0.25:1>\nNegative prompt: blur\nSteps: 20, Sampler: DPM++ 2M, ' +
+        'Schedule type: Karras, CFG scale: 6.5, Seed: 4294967295, Size: 512x320, Model hash: 0123456789, Model: Starter, ' +
+        'Clip skip: 2, Lora hashes: "ink_wash: abababababab, fox: cdcdcdcdcdcd", TI hashes: "fable: efefefefefef", Version: Vignette 0.1.0',
+    )
+  })
+
+  test('are read back from such a text, and the prompt without them', () => {
+    const read = adapterTagsOf(parseA1111(a1111Text(with4)))
+    expect(read.prompt).toBe('a red barn')
+    expect(read.adapters).toEqual([
+      { name: 'ink_wash', weight: 0.7, textWeight: 0.7, start: 0, end: 1, hash: 'abababababab' },
+      { name: 'fox', weight: 1, textWeight: 0.25, start: 0, end: 1, hash: 'cdcdcdcdcdcd' },
+    ])
+    const other = adapterTagsOf(parseA1111('a cat <lora:ink> and <lyco:wash:-.5@0.2-0.8>, <hypernet:x:1> mat'))
+    expect(other.prompt).toBe('a cat and, <hypernet:x:1> mat')
+    expect(other.adapters).toEqual([
+      { name: 'ink', weight: 1, textWeight: 1, start: 0, end: 1 },
+      { name: 'wash', weight: -0.5, textWeight: -0.5, start: 0.2, end: 0.8 },
+    ])
+  })
+
+  test('names cannot break the text', () => {
+    const odd = { ...ink, name: 'a<b>:c,"d"\n.safetensors' }
+    const read = parseA1111(a1111Text({ ...recipe, adapters: [odd] }))
+    expect(adapterTagsOf(read)).toEqual({
+      prompt: 'a red barn',
+      adapters: [{ name: 'a_b_c_d_', weight: 0.7, textWeight: 0.7, start: 0, end: 1, hash: 'abababababab' }],
+    })
+    expect(read.parameters.get('Version')).toBe('Vignette 0.1.0')
   })
 })
