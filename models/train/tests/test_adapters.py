@@ -1,8 +1,13 @@
 """Adapters: their files read back with the same outputs, by our own reader and by the community's; what starts at zero; targets."""
+import base64
+import gzip
+import json
+import sys
 import tempfile
 import unittest
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 
@@ -12,6 +17,7 @@ from starter.nets import UNet, UNetConfig
 from starter.phases import FOUR, GRID, grid_timesteps, landing, wanted
 
 SHIPPED = Path(__file__).parents[2] / "starter"
+GOLDEN = Path(__file__).parents[3] / "test" / "golden"
 torch.set_num_threads(1)
 
 
@@ -96,6 +102,28 @@ class Distilled(unittest.TestCase):
             again.install(unet)
             again.set(torch.tensor([1.0, 6.0]), inputs()[2])
             self.assertTrue(torch.allclose(unet(*inputs()), moved, atol=1e-5))
+
+    def test_golden_of_diffusers(self):
+        """The same tiny network that the app's graph is compared with: our hooks against diffusers' (test/golden/guidance.py)."""
+        sys.path.insert(0, str(GOLDEN))
+        from hashed import fill, hashed, weight_of
+
+        case = json.loads(gzip.decompress((GOLDEN / "guidance.json.gz").read_bytes()))[0]
+        c = case["config"]
+        unet = UNet(UNetConfig(c["in_channels"], tuple(c["block_out_channels"]), c["layers_per_block"], c["attention_head_dim"], c["cross_attention_dim"], c["norm_num_groups"]))
+        with torch.no_grad():
+            fill(unet)
+            net = Guidance.of_tensors({k: torch.from_numpy(weight_of(k, tuple(shape))) for k, shape in case["adapter"]})
+            net.install(unet)
+            for run in case["runs"]:
+                x, t, context = (torch.from_numpy((hashed(k, run["inputs"][k]["shape"]) * run["inputs"][k]["scale"] + run["inputs"][k]["shift"]).astype(np.float32))
+                                 for k in ("sample", "timestep", "encoder_hidden_states"))
+                net.set(torch.tensor(run["scales"]), context)
+                # Our network pads odd sizes otherwise than diffusers, so only sizes that halve evenly are compared.
+                if x.shape[-1] % 8 == 0 and x.shape[-2] % 8 == 0:
+                    packed = run["outputs"]["out_sample"]
+                    wanted_sample = torch.from_numpy(np.frombuffer(base64.b64decode(packed["f32"]), "<f4").reshape(packed["shape"]).copy())
+                    self.assertLess(float((unet(x, t, context) - wanted_sample).abs().max()), 1e-4)
 
     def test_positions(self):
         p = positions(79, 8)
