@@ -3,6 +3,7 @@ import { expectShape, knownDim } from '../models/graph/graph.ts'
 import type { Quantized } from '../models/graph/ops.ts'
 import {
   add,
+  div,
   dynamicQuantizeLinear,
   expandTo,
   matMulIntegerToFloat,
@@ -60,12 +61,18 @@ export const quantizedRows = once((x: Value): QuantizedRows => {
   return { q: quantizeLinear(x, scale, zeros, 0), scale }
 })
 
+/** A one for each row of x [m, k], from what is at hand of its rows: [m, 1]. */
+export const onesFor = once((x: Value): Value => {
+  const column = unsqueeze(quantizedRows(x).scale, 1)
+  return div(column, column)
+})
+
 /** x [m, k] · columns · scales + bias -> [m, n], over bytes. */
 export function linearInt8(x: Value, w: Int8Weights, bias: Value | undefined, { per, name }: Int8Options): Value {
   const { graph } = x
-  const [k, n] = [knownDim(name, w.columns, 0), knownDim(name, w.columns, 1)]
+  const k = knownDim(name, w.columns, 0)
   expectShape(name, x, [null, k])
-  expectShape(name, w.scales, [n])
+  expectShape(name, w.scales, [w.columns.shape[1]])
   if (per === 'tensor') return matMulIntegerToFloat(quantizedTensor(x), w.columns, w.scales, bias, name)
   const { q, scale } = quantizedRows(x)
   const unit = { q, scale: graph.constant('f32', [], [1]), zero: graph.constant('u8', [], [128]) }

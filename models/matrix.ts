@@ -1,7 +1,7 @@
-import { linearInt8 } from '../kernels/linear-int8.ts'
+import { linearInt8, onesFor } from '../kernels/linear-int8.ts'
 import { linearNBits } from '../kernels/linear-nbits.ts'
 import { lowRank } from '../kernels/low-rank.ts'
-import { slotAdd, slotHidden, type Slot } from '../kernels/slot.ts'
+import { slotAdd, slotAddWithBias, slotHidden, type Slot } from '../kernels/slot.ts'
 import type { Graph, SlotGroup, Value } from './graph/graph.ts'
 import { cast, gemm, reshape, slice } from './graph/ops.ts'
 import { once } from './graph/sizes.ts'
@@ -58,16 +58,21 @@ export type MatrixOptions = {
  * is stored beside it and the adapters in its slot. Its weights are in the graph once, however often it is called.
  */
 export function matrix(graph: Graph, w: Weights, k: number, options: MatrixOptions): (x: Value) => Value {
-  const { out, rows } = options
-  const main = mainMatrix(graph, w, k, options)
+  const { out, rows, bias } = options
+  const isBytes = !isLive(graph, w) && storedForm(options.columns ?? w) === 'columns'
+  const slot = slotOf(graph, w.path, k, out, isBytes)
+  const isPerToken = isBytes && options.per !== 'tensor'
+  const hasBiasInSlot = slot && isPerToken && bias
+  const main = mainMatrix(graph, w, k, hasBiasInSlot ? { ...options, bias: false } : options)
   const branch = isLive(graph, w) ? undefined : storedBranch(graph, w, k, options)
   const withBranch = branch ? (x: Value) => lowRank(x, branch.down, branch.up, main(x), w.path) : main
-  const slot = slotOf(graph, w.path, k, out)
   if (!slot) return withBranch
   const part = rows ? { ...slot, up: slice(slot.up, 1, ...rows) } : slot
   // Halves of one layer read the same rows.
-  const hidden = (x: Value) => once(graph, `slot ${w.path} ${x.name}`, () => slotHidden(x, slot, w.path))
-  return (x) => slotAdd(hidden(x), part, withBranch(x), w.path)
+  const hidden = (x: Value) => once(graph, `slot ${w.path} ${x.name}`, () => slotHidden(x, slot, options.per, w.path))
+  if (!hasBiasInSlot) return (x) => slotAdd(hidden(x), part, withBranch(x), w.path)
+  const shift = weight(graph, w, 'bias', [out])
+  return (x) => slotAddWithBias(hidden(x), part, withBranch(x), shift, onesFor(x), w.path)
 }
 
 function mainMatrix(graph: Graph, w: Weights, k: number, options: MatrixOptions): (x: Value) => Value {
@@ -115,13 +120,20 @@ export function slotGroupOf(path: string): SlotGroup {
   return /\.ff\.|\.proj_in$|\.proj_out$|\.mlp\.|^text_projection$/.test(path) ? 'mlp' : 'conv'
 }
 
-/** The graph's inputs for adapters of the layer at `path`, where it has a slot: k inputs, n outputs. */
-export function slotOf(graph: Graph, path: string, k: number, n: number): Slot | undefined {
+/**
+ * The graph's inputs for adapters of the layer at `path`, where it has a slot: k inputs, n outputs. A layer over bytes takes
+ * `down` as bytes, too: columns i8 [k, r] and their `down_scales` [r], which the engine makes of floats.
+ */
+export function slotOf(graph: Graph, path: string, k: number, n: number, isBytes = false): Slot | undefined {
   if (!graph.slots?.groups.has(slotGroupOf(path))) return undefined
   const factor = (name: string, shape: (number | null)[]) =>
     cast(graph.inputOnce(`${path}.${name}`, 'f32', shape), graph.computeType)
+  const columns = isBytes && {
+    columns: graph.inputOnce(`${path}.down`, 'i8', [k, null]),
+    scales: graph.inputOnce(`${path}.down_scales`, 'f32', [null]),
+  }
   return {
-    down: factor('down', [null, k]),
+    down: columns || factor('down', [null, k]),
     up: factor('up', [null, n]),
     scale: factor('scale', [null, null]),
     mixed: graph.slots.mixed ?? false,

@@ -3,6 +3,7 @@ import { cpus } from 'node:os'
 import { basename, join } from 'node:path'
 import * as ort from 'onnxruntime-node'
 import type { AdapterTarget } from '../../models/adapters/types.ts'
+import { adapterColumns } from '../../models/adapters/columns.ts'
 import { slotsOf, type SlotPlace } from '../../models/build.ts'
 import { graphFile, readParts } from '../../models/checkpoint/graphs.ts'
 import { VignetteError } from '../../models/errors.ts'
@@ -84,12 +85,16 @@ export async function openSession(model: string | Uint8Array, settings: SessionS
     typeof model === 'string'
       ? await ort.InferenceSession.create(model, options)
       : await ort.InferenceSession.create(model, options)
-  const wanted = new Set(session.inputNames)
+  const wanted = new Map(session.inputMetadata.map((input) => [input.name, input.isTensor ? input.type : undefined]))
   return {
     async run(inputs, outputs = session.outputNames) {
       const feeds: Record<string, ort.Tensor> = {}
       // A shallow network has fewer slots than its whole one; what it has not it does not want.
-      for (const [name, value] of Object.entries(inputs)) if (wanted.has(name)) feeds[name] = toOrt(value)
+      for (const [name, value] of Object.entries(inputs)) {
+        if (!wanted.has(name)) continue
+        if (wanted.get(name) === 'int8') Object.assign(feeds, adapterBytes(name, value as FloatTensor))
+        else feeds[name] = toOrt(value)
+      }
       if (session.inputNames.includes('key_stride'))
         feeds.key_stride ??= new ort.Tensor('int64', BigInt64Array.of(1n), [1])
       const results = await session.run(feeds, outputs)
@@ -384,6 +389,20 @@ function tooLarge(manifest: ModelManifest, bytes: number, budgetBytes: number): 
     `The model "${manifest.id}" needs about ${gigabytes(bytes)} at once; Vignette may use ${gigabytes(budgetBytes)}.`,
     { hint: 'Raise the memory limit, or use a smaller model.' },
   )
+}
+
+const bytes = new WeakMap<FloatTensor, { columns: ort.Tensor; scales: ort.Tensor }>()
+
+/** An adapter's `down` [r, k] as the columns of bytes that a network in fast mode takes; made once for each tensor. */
+function adapterBytes(name: string, value: FloatTensor): Record<string, ort.Tensor> {
+  const [r, k] = value.shape
+  let made = bytes.get(value)
+  if (!made) {
+    const { columns, scales } = adapterColumns(value.data, r)
+    made = { columns: new ort.Tensor('int8', columns, [k, r]), scales: new ort.Tensor('float32', scales, [r]) }
+    bytes.set(value, made)
+  }
+  return { [name]: made.columns, [`${name}_scales`]: made.scales }
 }
 
 /** Adapters are many tensors that stay the same from step to step. */

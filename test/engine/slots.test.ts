@@ -5,6 +5,7 @@ import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { floatToHalf, halfToFloat } from '../../models/graph/half.ts'
 import { dequantizeGroups } from '../../kernels/int4.ts'
+import { adapterColumns } from '../../models/adapters/columns.ts'
 import { buildNetworks, slotsOf, type BuildOptions, type Part, type SlotPlace } from '../../models/build.ts'
 import { toFloat32 } from '../../models/checkpoint/dtypes.ts'
 import { readTensor } from '../../models/checkpoint/safetensors.ts'
@@ -93,7 +94,11 @@ function feedsFor(
     const join = (key: 'down' | 'up') => Float32Array.from(layers.flatMap((layer) => [...layer[key]]))
     const scale = weights.flatMap((row) => layers.flatMap((layer, i) => new Array<number>(layer.rank).fill(row[i])))
     const [down, up] = [join('down'), join('up')]
-    feeds[input.name] = new Tensor('float32', down, [rank, down.length / rank])
+    if (session.inputNames.includes(`${path}.down_scales`)) {
+      const { columns, scales } = adapterColumns(down, rank)
+      feeds[input.name] = new Tensor('int8', columns, [down.length / rank, rank])
+      feeds[`${path}.down_scales`] = new Tensor('float32', scales, [rank])
+    } else feeds[input.name] = new Tensor('float32', down, [rank, down.length / rank])
     feeds[`${path}.up`] = new Tensor('float32', up, [rank, up.length / rank])
     feeds[`${path}.scale`] = new Tensor('float32', Float32Array.from(scale), [weights.length, rank])
   }
