@@ -20,6 +20,8 @@ export type CommandSpec<Name extends string> = {
 export type ParsedArguments<Name extends string> = {
   positionals: string[]
   options: Partial<Record<Name, string>>
+  /** Every value of an option that may be given several times, in order; `options` has the last. */
+  all(name: Name): string[]
   isOn(name: Name | 'json'): boolean
 }
 
@@ -81,6 +83,7 @@ export function parseCommandLine<Name extends string>(
     tokens: true,
   })
   const values: Record<string, string> = {}
+  const lists = new Map<string, string[]>()
   const positionals: string[] = []
   for (const token of tokens) {
     if (token.kind === 'positional') positionals.push(token.value)
@@ -101,10 +104,12 @@ export function parseCommandLine<Name extends string>(
       })
     }
     values[token.name] = token.value ?? 'true'
+    lists.set(token.name, [...(lists.get(token.name) ?? []), values[token.name]])
   }
   return {
     positionals,
     options: values as Partial<Record<Name, string>>,
+    all: (name) => lists.get(name) ?? [],
     isOn: (name) => values[name] === 'true',
     isHelp: values.help === 'true',
   }

@@ -15,6 +15,9 @@ const spoken: Record<string, string> = {
   guidanceScale: 'guidance scale',
   guidanceRescale: 'guidance rescale',
   clipSkip: 'clip skip',
+  textWeight: 'text weight',
+  rankBudget: 'rank budget',
+  timesteps: 'noise levels',
 }
 
 /** Validates what came from a person; the first thing wrong becomes a `bad-request` that says what to type instead. */
@@ -84,9 +87,9 @@ export function checkAgainstModel(request: FilledRequest, manifest: ModelManifes
 type Issue = NonNullable<ReturnType<typeof GenerateRequest.safeParse>['error']>['issues'][number]
 
 function explain(issue: Issue, raw: unknown): VignetteError {
-  const key = String(issue.path[0] ?? 'request')
-  const name = spoken[key] ?? key
-  const value = valueAt(raw, key)
+  const [key, index, field] = ['request', ...issue.path].slice(issue.path.length > 0 ? 1 : 0).map(String)
+  const name = field === undefined ? (spoken[key] ?? key) : `${spoken[field] ?? field} of adapter ${Number(index) + 1}`
+  const value = issue.path.reduce<unknown>(valueAt, raw)
   const bad = (message: string, hint?: string) =>
     new VignetteError('bad-request', message, hint === undefined ? {} : { hint })
   switch (issue.code) {
@@ -131,8 +134,8 @@ function notMultiple(name: string, value: number, multiple: number): VignetteErr
   })
 }
 
-function valueAt(raw: unknown, key: string): unknown {
-  return typeof raw === 'object' && raw !== null ? (raw as Record<string, unknown>)[key] : undefined
+function valueAt(raw: unknown, key: PropertyKey): unknown {
+  return typeof raw === 'object' && raw !== null ? (raw as Record<PropertyKey, unknown>)[key] : undefined
 }
 
 function the(name: string): string {

@@ -39,6 +39,13 @@ describe('parseCommandLine', () => {
     expect(parseCommandLine(spec, ['--', '--seed']).positionals).toEqual(['--seed'])
   })
 
+  test('keeps every value of an option that is given several times', () => {
+    const args = parseCommandLine(spec, ['--out', 'a', '--seed', '1', '--out=b', '--out', '-3'])
+    expect(args.all('out')).toEqual(['a', 'b', '-3'])
+    expect(args.options.out).toBe('-3')
+    expect(args.all('fast')).toEqual([])
+  })
+
   test('names the option that was meant', () => {
     expect(refusal('--sed', '7')).toMatchObject({
       code: 'bad-request',

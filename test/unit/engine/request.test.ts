@@ -52,6 +52,26 @@ describe('checkRequest', () => {
     [{ guidanceScale: 31 }, 'Expected guidance scale to be at most 30, got 31.', 'Try 30.'],
     [{ maskImage: 'mask.png' }, 'A mask needs a picture to change.', 'Give the picture to start from as well.'],
     [{ prompt: undefined }, 'The prompt is missing.', undefined],
+    [
+      { adapters: [{ file: 'a' }, { file: 'b', weight: 9 }] },
+      'Expected weight of adapter 2 to be at most 4, got 9.',
+      'Try 4.',
+    ],
+    [
+      { adapters: [{ file: 'a', textWeight: 'x' }] },
+      'Expected text weight of adapter 1 to be a number, got "x".',
+      undefined,
+    ],
+    [
+      { adapters: [{ file: 'a', start: 0.6, end: 0.4 }] },
+      'Adapter 1 starts at 0.6 and ends at 0.4.',
+      'Let it end after it starts; both are shares of the steps, 0 to 1.',
+    ],
+    [
+      { steps: 5, timesteps: [999, 500] },
+      'Expected 2 steps, one for each noise level, got 5.',
+      'Leave out the steps, or the noise levels.',
+    ],
     [{ prompt: 3 }, 'Expected the prompt to be text, got 3.', undefined],
   ])('refuses %j in words', (part, message, hint) => {
     expect(refusal({ prompt: 'a barn', ...part })).toMatchObject({ code: 'bad-request', message, hint })
