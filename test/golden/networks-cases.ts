@@ -61,7 +61,7 @@ export function weightsOf(item: Case): Map<string, Float32Array> {
 }
 
 /** As `weight_of` of networks.py. */
-function weightOf(name: string, shape: readonly number[]): Float32Array {
+export function weightOf(name: string, shape: readonly number[]): Float32Array {
   const u = hashed(name, sizeOf(shape))
   if (shape.length === 1)
     return Float32Array.from(u, (value) => (name.endsWith('weight') ? 1 + 0.3 * value : 0.2 * value))
