@@ -4,6 +4,7 @@ import type { ModelManifest } from '../../models/manifest.ts'
 import type { AdapterUse, GenerateRequest } from '../../preload/contract.ts'
 import { samplerNames, scheduleNames, type SamplerName, type ScheduleName } from '../../preload/limits.ts'
 import { consistencyTimesteps } from '../pipeline/sigmas.ts'
+import type { BatchPicture } from './protocol.ts'
 
 // What the adapters of a request decide where the person decided nothing: their weights, and for those that draw in few
 // steps the sampler, the steps, the noise levels and the guidance, which belong together (methods.md, sections 3 and 10.1).
@@ -34,6 +35,57 @@ export function fillFromAdapters(
   const filled = { ...request, adapters }
   const plan = planOf(acting.filter(({ info }) => info.preset))
   return plan ? withPlan(filled, manifest, plan, notices) : { request: filled, notices }
+}
+
+/** What all pictures of a batch share: they go through the same steps. */
+const shared = ['sampler', 'schedule', 'steps', 'timesteps', 'eta'] as const
+
+/**
+ * The request of a batch with what the adapters of all its pictures decide, and those pictures with weights and guidance.
+ * `infosOf` has the infos of a list of adapters, in order.
+ */
+export function fillBatch(
+  request: GenerateRequest,
+  pictures: readonly BatchPicture[],
+  manifest: ModelManifest,
+  infosOf: (adapters: readonly AdapterUse[]) => AdapterInfo[],
+): AdaptedRequest & { batch: BatchPicture[] } {
+  const own = pictures.map((picture) => ({ ...request, ...picture }))
+  const filled = own.map((one) => fillFromAdapters(one, manifest, infosOf(one.adapters)))
+  const settings = filled.map(({ request: one }) => JSON.stringify(shared.map((key) => one[key])))
+  const other = settings.findIndex((text) => text !== settings[0])
+  if (other > 0) {
+    throw new VignetteError(
+      'bad-request',
+      `The adapters of picture ${other + 1} are made for other steps than those of picture 1, and a batch is drawn in the same.`,
+      {
+        hint: 'Give all pictures the adapter for few steps, or none; or say which sampler, steps and schedule to use.',
+      },
+    )
+  }
+  const distillers = filled.map(({ request: { adapters } }) => {
+    const infos = infosOf(adapters)
+    return adapters.find((use, i) => infos[i].role === 'guidance' && use.weight !== 0)?.file
+  })
+  if (distillers.some((file) => file !== distillers[0])) {
+    throw new VignetteError(
+      'bad-request',
+      'Only some pictures of the batch have the adapter that stands in for guidance.',
+      {
+        hint: 'Give it to all of them, or to none.',
+      },
+    )
+  }
+  const [first] = filled
+  const common = Object.fromEntries(
+    shared.flatMap((key) => (first.request[key] === undefined ? [] : [[key, first.request[key]]])),
+  )
+  const batch = filled.map(({ request: { adapters, guidanceScale } }, i) => ({
+    ...pictures[i],
+    adapters,
+    ...(guidanceScale === undefined ? {} : { guidanceScale }),
+  }))
+  return { request: { ...request, ...common }, batch, notices: [...new Set(filled.flatMap(({ notices }) => notices))] }
 }
 
 /** Weight of an adapter that nobody gave one: what its file prefers, else by what it is for. */

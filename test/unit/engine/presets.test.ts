@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { fillFromAdapters } from '../../../main/engine/presets.ts'
+import { fillBatch, fillFromAdapters } from '../../../main/engine/presets.ts'
 import { checkRequest, fillDefaults } from '../../../main/engine/request.ts'
+import type { BatchPicture } from '../../../main/engine/protocol.ts'
 import type { AdapterInfo, SpeedPreset } from '../../../models/adapters/types.ts'
 import { sdNoiseSchedule } from '../../../models/family.ts'
 import type { ModelManifest } from '../../../models/manifest.ts'
@@ -233,4 +234,54 @@ test('two adapters that stand in for guidance are refused, two watermarks are to
   expect(drawn([one, lcm])).toMatchObject({ sampler: 'lcm' })
   const marks = [infoOf('m', { role: 'watermark' }), infoOf('n', { role: 'watermark' })]
   expect(fill(marks).notices[0]).toContain('"m" and "n"')
+})
+
+describe('a batch', () => {
+  const all = new Map(
+    [infoOf('ink'), lcm, lightning, infoOf('agd', { role: 'guidance' })].map((info) => [info.file, info]),
+  )
+  const use = (name: string) => ({ file: `/adapters/${name}.safetensors`, start: 0, end: 1, ramp: 'flat' as const })
+  const fillAll = (pictures: BatchPicture[], changes: object = {}) =>
+    fillBatch(checkRequest({ prompt: 'a barn', ...changes }), pictures, manifest, (adapters) =>
+      adapters.map(({ file }) => all.get(file)!),
+    )
+
+  test('gives every picture its weights and all of them the same steps', () => {
+    const { request, batch, notices } = fillAll([
+      { prompt: 'a', adapters: [use('LCM'), use('ink')] },
+      { prompt: 'b', seed: 3, guidanceScale: 1.5, adapters: [use('LCM')] },
+    ])
+    expect(request).toMatchObject({ sampler: 'lcm', steps: 4, timesteps: [999, 759, 499, 259] })
+    expect(batch[0]).toMatchObject({ prompt: 'a', guidanceScale: 1 })
+    expect(batch[0].adapters?.map(({ weight }) => weight)).toEqual([1, 0.8])
+    expect(batch[1]).toMatchObject({ prompt: 'b', seed: 3, guidanceScale: 1.5 })
+    expect(notices).toContain('LCM is made for guidance 1; this is 1.5.')
+  })
+
+  test('without adapters is left as it is, and pictures without a list of their own have the request’s', () => {
+    expect(fillAll([{ prompt: 'a' }, { prompt: 'b' }])).toEqual({
+      request: checkRequest({ prompt: 'a barn' }),
+      batch: [
+        { prompt: 'a', adapters: [] },
+        { prompt: 'b', adapters: [] },
+      ],
+      notices: [],
+    })
+    const { batch } = fillAll([{ prompt: 'a' }, { prompt: 'b', adapters: [] }], { adapters: [use('ink')] })
+    expect(batch.map(({ adapters }) => adapters?.length)).toEqual([1, 0])
+  })
+
+  test('is refused where the steps or the kind of guidance would differ', () => {
+    expect(refusal(() => fillAll([{ adapters: [use('ink')] }, { adapters: [use('LCM')] }])).message).toContain(
+      'picture 2',
+    )
+    expect(refusal(() => fillAll([{ adapters: [use('LCM')] }, { adapters: [use('Lightning')] }])).code).toBe(
+      'bad-request',
+    )
+    expect(refusal(() => fillAll([{ adapters: [use('agd')] }, { adapters: [] }])).message).toContain(
+      'stands in for guidance',
+    )
+    const steps = { sampler: 'lcm', steps: 4, schedule: 'sgm_uniform' }
+    expect(fillAll([{ adapters: [use('ink')] }, { adapters: [use('LCM')] }], steps).request).toMatchObject(steps)
+  })
 })
