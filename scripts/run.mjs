@@ -54,6 +54,7 @@ const commands = {
   dev: () => (ensureSystemPackages('window'), typescript('scripts/start.ts', ['--dev', ...args])),
   generate: () => typescript('main/cli/generate.ts', args),
   convert: () => typescript('main/cli/convert.ts', args),
+  adapter: () => typescript('main/cli/adapter.ts', args),
   quantize: () => typescript('main/cli/quantize.ts', args),
   bench: () => typescript('main/cli/bench.ts', args),
   test: () => test(args),
