@@ -89,7 +89,7 @@ export function fillBatch(
 }
 
 /** Weight of an adapter that nobody gave one: what its file prefers, else by what it is for. */
-function withWeights(use: AdapterUse, { preferredWeight, role }: AdapterInfo): AdapterUse {
+export function withWeights(use: AdapterUse, { preferredWeight, role }: AdapterInfo): AdapterUse {
   const isWhole = role !== 'style' && role !== 'subject' && role !== 'detail' && role !== 'condition'
   const weight = use.weight ?? preferredWeight ?? (isWhole ? 1 : 0.8)
   return { ...use, weight, textWeight: use.textWeight ?? weight }

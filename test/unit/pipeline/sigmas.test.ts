@@ -32,7 +32,7 @@ test('TCD without fresh noise is Euler, with all of it LCM', async () => {
   const sigmas = sigmasAtTimesteps(consistencyTimesteps(4, 1000), levels)
   const start = normalNoise(1)(40).map((value) => value * sigmas[0])
   const end = async (name: 'tcd' | 'euler' | 'lcm', eta?: number) => {
-    let x = start
+    let x: Float32Array = start
     for await (const step of samplers[name](denoise, start, sigmas, { noise: normalNoise(2), levels, eta })) x = step.x
     return x
   }

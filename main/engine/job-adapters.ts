@@ -1,0 +1,148 @@
+import { basename } from 'node:path'
+import type { AdapterInfo, AdapterTarget } from '../../models/adapters/types.ts'
+import { VignetteError } from '../../models/errors.ts'
+import type { SlotGroup } from '../../models/graph/graph.ts'
+import type { AdapterUse } from '../../preload/contract.ts'
+import type { AdapterReference } from '../export/metadata.ts'
+import type { AppliedAdapter, LoadedAdapter, LoadedGuidance } from '../pipeline/adapter-types.ts'
+import type { GenerateOptions } from '../pipeline/generate.ts'
+import { createSlots } from '../pipeline/slots.ts'
+import { effective } from '../pipeline/steps.ts'
+import type { OpenNetworks } from './networks.ts'
+import { withWeights } from './presets.ts'
+import { usualSlots } from './variants.ts'
+
+/** What reading a file gives: numbers for the networks, or for guidance. */
+export type LoadedFile = { info: AdapterInfo; adapter?: LoadedAdapter; guidance?: LoadedGuidance }
+
+export type LoadFile = (file: string, rankBudget: number | undefined) => Promise<LoadedFile>
+
+/** The adapters of a job, with the networks open for them. */
+export type JobAdapters = {
+  /** Of each picture: what is applied, and what its recipe says of it. */
+  pictures: { applied: AppliedAdapter[]; references: AdapterReference[] }[]
+  guidance?: LoadedGuidance
+  slots: NonNullable<GenerateOptions['slots']>
+  notices: string[]
+}
+
+const targets = ['unet', 'text_encoder', 'text_encoder_2'] as const
+
+/**
+ * Loads what the pictures of a job use and opens the networks that are changed by it with slots; the others, and all of
+ * them where no adapter changes anything, stay as they are without.
+ */
+export async function openAdapters(
+  uses: readonly (readonly AdapterUse[])[],
+  steps: number,
+  networks: OpenNetworks,
+  load: LoadFile,
+): Promise<JobAdapters> {
+  const notices = new Set<string>()
+  const files = new Map<string, LoadedFile>()
+  const pictures: JobAdapters['pictures'] = []
+  const guidances: (LoadedGuidance | undefined)[] = []
+  for (const own of uses) {
+    const picture: JobAdapters['pictures'][number] = { applied: [], references: [] }
+    let guidance: LoadedGuidance | undefined
+    for (const use of own) {
+      if (use.weight === 0 && (use.textWeight ?? 0) === 0) continue // not even read
+      const key = `${use.rankBudget ?? ''} ${use.file}`
+      const file = files.get(key) ?? (await load(use.file, use.rankBudget))
+      files.set(key, file)
+      const filled = withWeights(use, file.info)
+      if (file.guidance) {
+        if (guidance) throw twoDistillers(guidance, file.guidance)
+        guidance = file.guidance
+        if (filled.weight !== 1 || filled.start > 0 || filled.end < 1) {
+          notices.add(`"${guidance.name}" acts at every step, as strongly as the guidance scale says.`)
+        }
+        picture.references.push({ ...referenceOf(filled, file, guidance), isGuidance: true })
+      }
+      if (!file.adapter) continue
+      const { start, end, ramp, weight = 0, textWeight = 0 } = filled
+      const [applied] = effective([{ adapter: file.adapter, weight, textWeight, start, end, ramp }], steps)
+      if (!applied) continue
+      picture.applied.push(applied)
+      picture.references.push(referenceOf(filled, file, file.adapter))
+    }
+    pictures.push(picture)
+    guidances.push(guidance)
+  }
+  const [guidance] = guidances
+  if (guidances.some((other) => other !== guidance)) {
+    throw new VignetteError(
+      'bad-request',
+      'Only some pictures of the batch have the adapter that stands in for guidance.',
+      {
+        hint: 'Give it to all of them, or to none.',
+      },
+    )
+  }
+  const slots = await openSlots(
+    pictures.map(({ applied }) => applied),
+    guidance,
+    networks,
+  )
+  return { pictures, ...(guidance ? { guidance } : {}), slots, notices: [...notices] }
+}
+
+/** Opens each network with the slots that its adapters need. */
+async function openSlots(
+  pictures: readonly (readonly AppliedAdapter[])[],
+  guidance: LoadedGuidance | undefined,
+  networks: OpenNetworks,
+): Promise<JobAdapters['slots']> {
+  const slots: JobAdapters['slots'] = {}
+  const adapters = new Set(pictures.flat().map(({ adapter }) => adapter))
+  for (const target of targets) {
+    if (!networks.has(target)) continue
+    const paths = new Set([...adapters].flatMap(({ layers }) => [...(layers[target]?.keys() ?? [])]))
+    const hasWords = target !== 'unet' && [...adapters].some(({ embeddings }) => embeddings?.size)
+    const isChanged = paths.size > 0 || hasWords
+    const isMixed =
+      target === 'unet' && !networks.singleRows && pictures.some((own) => keyOf(own) !== keyOf(pictures[0]))
+    const groups = isChanged ? await groupsOf(target, paths, networks) : undefined
+    const places = await networks.use(target, {
+      ...(groups ? { slots: groups, mixed: isMixed } : {}),
+      ...(target === 'unet' && guidance ? { guidance: { width: guidance.width } } : {}),
+    })
+    if (isChanged) slots[target] = createSlots(target, places, isMixed)
+  }
+  return slots
+}
+
+/** The groups that most adapters change, and further ones where these layers are in them. */
+async function groupsOf(
+  target: AdapterTarget,
+  paths: ReadonlySet<string>,
+  networks: OpenNetworks,
+): Promise<ReadonlySet<SlotGroup>> {
+  const places = await networks.slots(target)
+  return new Set([...usualSlots, ...places.filter(({ path }) => paths.has(path)).map(({ group }) => group)])
+}
+
+/** Pictures with the same key have the same weights at every step. */
+function keyOf(applied: readonly AppliedAdapter[]): string {
+  return applied
+    .map(({ adapter, weight, start, end, ramp }) => JSON.stringify([adapter.sha256, weight, start, end, ramp]))
+    .sort()
+    .join()
+}
+
+function referenceOf(use: AdapterUse, { info, adapter }: LoadedFile, { sha256 }: { sha256: string }): AdapterReference {
+  const { start, end, ramp, rankBudget, weight = 0, textWeight = 0 } = use
+  const isEmbedding = adapter !== undefined && Object.values(adapter.layers).every((layers) => layers.size === 0)
+  return {
+    ...{ name: basename(info.file), sha256, weight, textWeight, start, end, ramp },
+    ...{ matched: info.matched, total: info.total },
+    ...(rankBudget === undefined ? {} : { rankBudget }),
+    ...(isEmbedding ? { isEmbedding } : {}),
+  }
+}
+
+function twoDistillers(one: LoadedGuidance, other: LoadedGuidance): VignetteError {
+  return new VignetteError('bad-request', `"${one.name}" and "${other.name}" both stand in for guidance.`, {
+    hint: 'Use one of them at a time.',
+  })
+}
