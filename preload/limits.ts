@@ -15,6 +15,8 @@ export const limits = {
   /** Of all adapters together at one layer. */
   maxAdapterRank: 1024,
   maxRampPoints: 6,
+  /** Files offered to the library at once. */
+  maxDroppedFiles: 200,
 } as const
 
 export const samplerNames = [
