@@ -31,6 +31,7 @@ from .unet import CHARACTER_WEIGHT, OFFSET_NOISE
 EMPTY_SHARE = 0.1
 BARE_SHARE = 0.2  # of a style's captions name no style, so that the adapter draws so in any case
 STYLE_SEED = 600_000_000
+STYLE_PICTURES, PORTRAITS = 60, 30  # what a person might have
 STYLE_WORDS = re.compile("|".join(rf",? ?(?:in )?(?:an? )?{re.escape(w)}(?: of)?(?:,)? ?" for w in sorted({w for ws in STYLE.values() for w in ws}, key=len, reverse=True)))
 TITLES = {"ink": "Ink and wash", "chalk": "Chalk on a board", "paper": "Cut paper", "pip": "Pip, the blue fox", "luna": "Luna, the purple rabbit"}
 
@@ -78,13 +79,17 @@ class Shown:
         return self.latents[at], torch.stack([pick(i) for i in at]), self.masks[at]
 
 
-def style(clip: str, run: str, atlas_dir: str, work: str, out: str, name: str, pictures: int, rank: int, targets: str, steps: int, batch: int, lr: float) -> None:
-    starter = frozen(clip, run)
+def style_examples(starter: Starter, atlas_dir: str, name: str, pictures: int) -> Shown:
     rows = examples(Atlas(atlas_dir), starter.vae, starter.vae_info["scaling_factor"], [sample(STYLE_SEED + i, LEVELS[0]) for i in range(pictures)], name)
-    trigger, r = f"{name} style", random.Random(5)
+    r = random.Random(5)
     # With the trigger four times in five; the list is long so that a draw from it has these shares.
-    says = [[plain if r.random() < BARE_SHARE else f"{plain}, {trigger}" for plain in (without_style(c.text) for c in e.captions) for _ in range(4)] for e in rows]
-    shown, noised = Shown(starter, rows, says), Noised()
+    says = [[plain if r.random() < BARE_SHARE else f"{plain}, {name} style" for plain in (without_style(c.text) for c in e.captions) for _ in range(4)] for e in rows]
+    return Shown(starter, rows, says)
+
+
+def style(clip: str, run: str, atlas_dir: str, work: str, out: str, name: str, pictures: int, rank: int, targets: str, steps: int, batch: int, lr: float) -> None:
+    starter, noised = frozen(clip, run), Noised()
+    shown = style_examples(starter, atlas_dir, name, pictures)
     adapter = Adapter.new(starter.unet, rank, targets)
 
     def loss() -> tuple[torch.Tensor, float]:
@@ -95,8 +100,8 @@ def style(clip: str, run: str, atlas_dir: str, work: str, out: str, name: str, p
 
     fit(Path(work) / f"{name}.pt", adapter.parameters(), loss, steps, lr, batch)
     write(Path(out) / f"{name}.safetensors", adapter.state(), "peft", describe(
-        role="style", title=TITLES[name], trigger=trigger, weight="1.0", licence="Apache-2.0", author="Vignette",
-        dataset=f"{pictures} composed pictures and their mirror images, {steps} steps of {batch}, rank {rank}"))
+        role="style", title=TITLES[name], trigger=f"{name} style", weight="1.0",
+        about=f"{pictures} composed pictures and their mirror images, {steps} steps of {batch}, rank {rank}"))
 
 
 def class_examples(starter: Starter, pool_name: str, name: str, count: int) -> tuple[list[Example], list[list[str]]]:
@@ -150,8 +155,9 @@ def character(clip: str, run: str, atlas_dir: str, work: str, out: str, name: st
 
     fit(Path(work) / f"{name}.pt", adapter.parameters(), loss, steps, lr, batch)
     write(Path(out) / f"{name}.safetensors", adapter.state(), "kohya", describe(
-        role="subject", title=TITLES[name], trigger=IDENTITY[name].words(name), weight="1.0", licence="Apache-2.0", author="Vignette; head from Noto Emoji (Apache-2.0)",
-        dataset=f"{pictures} composed pictures and their mirror images, base kept by as many class pictures (CAT), {steps} steps of {batch}, rank {rank}"))
+        role="subject", title=TITLES[name], trigger=IDENTITY[name].words(name), weight="1.0",
+        about=f"{pictures} composed pictures and their mirror images, as many class pictures on which the base is kept (CAT), {steps} steps of {batch}, rank {rank}. "
+        "The head is recoloured from Noto Emoji (Google, Apache-2.0); body, clothes and marks are ours."))
 
 
 def main() -> None:
@@ -171,9 +177,9 @@ def main() -> None:
     torch.set_num_threads(1)
     Path(a.work).mkdir(parents=True, exist_ok=True)
     if a.kind == "style":
-        style(a.clip, a.run, a.atlas, a.work, a.out, a.name, a.pictures or 60, a.rank, a.targets, a.steps, a.batch, a.lr)
+        style(a.clip, a.run, a.atlas, a.work, a.out, a.name, a.pictures or STYLE_PICTURES, a.rank, a.targets, a.steps, a.batch, a.lr)
     else:
-        character(a.clip, a.run, a.atlas, a.work, a.out, a.name, a.pool, a.pictures or 30, a.rank, a.targets, a.steps, a.batch, a.lr, a.keep)
+        character(a.clip, a.run, a.atlas, a.work, a.out, a.name, a.pool, a.pictures or PORTRAITS, a.rank, a.targets, a.steps, a.batch, a.lr, a.keep)
 
 
 if __name__ == "__main__":

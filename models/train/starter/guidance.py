@@ -159,8 +159,8 @@ def train(clip: str, run: str, work: str, out: str, h: int, steps: int, batch: i
 
     fit(Path(work) / "guidance.pt", list(net.parameters()), loss, steps, lr, batch)
     store(Path(out) / "guidance.safetensors", net.tensors(), describe(
-        kind="guidance", role="guidance", title="Guidance in one evaluation", weight="1.0", licence="Apache-2.0", author="Vignette",
-        dataset=f"{sum(s.n for s in states.sets)} guided trajectories, {steps} steps of {batch}") | {
+        kind="guidance", role="guidance", title="Guidance in one evaluation", weight="1.0",
+        about=f"{sum(s.n for s in states.sets)} guided trajectories, {steps} steps of {batch}") | {
         "width": str(h), "guidance_min": str(SPREAD[0]), "guidance_max": str(SPREAD[1])})
 
 

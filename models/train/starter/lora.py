@@ -83,16 +83,16 @@ class Adapter:
 
     def remove(self) -> None:
         for path, layer in self.layers.items():
-            _put(self.unet, path, layer.base)
+            put(self.unet, path, layer.base)
 
 
 def _wrap(unet: nn.Module, path: str, rank: int) -> Lora:
     lora = Lora(unet.get_submodule(path), rank)
-    _put(unet, path, lora)
+    put(unet, path, lora)
     return lora
 
 
-def _put(root: nn.Module, path: str, module: nn.Module) -> None:
+def put(root: nn.Module, path: str, module: nn.Module) -> None:
     parent, _, name = path.rpartition(".")
     setattr(root.get_submodule(parent), name, module) if not name.isdigit() else root.get_submodule(parent).__setitem__(int(name), module)
 
@@ -124,7 +124,8 @@ def store(file: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise ValueError(f"{name} is not finite in float16")
     Path(file).parent.mkdir(parents=True, exist_ok=True)
-    save_file(out, file, metadata={"format": "pt", "vignette_base_sha256": BASE_SHA256, **metadata})
+    credit = {"modelspec.author": "Vignette", "modelspec.license": "Apache-2.0", "vignette_licence": "Apache-2.0"}
+    save_file(out, file, metadata={"format": "pt", "vignette_base_sha256": BASE_SHA256, **credit, **metadata})
     Path(file).chmod(0o644)
 
 
@@ -162,6 +163,6 @@ def content_hash(file: str | Path) -> str:
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
-def describe(**fields) -> dict[str, str]:
-    """Metadata of ours: every value a string, lists as JSON, nothing for None."""
-    return {f"vignette_{k}": v if isinstance(v, str) else json.dumps(v) for k, v in fields.items() if v is not None}
+def describe(about: str, **fields) -> dict[str, str]:
+    """Metadata of ours: every value a string, lists as JSON, nothing for None; `about` says how it was trained."""
+    return {"modelspec.description": about} | {f"vignette_{k}": v if isinstance(v, str) else json.dumps(v) for k, v in fields.items() if v is not None}

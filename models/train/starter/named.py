@@ -67,6 +67,6 @@ def distractor(name: str, seed: int) -> Scene:
         other = r.choice([k for k in ("fox", "rabbit", "cat", "dog", "mouse", "bear") if k != who.species])
         c = replace(c, species=other, fur=r.choice(["", who.fur]))
     if r.random() < 0.4:
-        c.worn, c.worn_colour = r.choice(["hat", "partyhat", "bow", "scarf"]), r.choice(["brown", "yellow", "blue", "red"])
+        c.worn, c.worn_colour = r.choice(["hat", "partyhat", "bow", "scarf"]), r.choice(["orange", "yellow", "blue", "red"])
     scene.characters = [c]
     return scene

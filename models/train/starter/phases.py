@@ -88,8 +88,8 @@ def train(name: str, clip: str, run: str, work: str, out: str, rank: int, target
     roles = {"slow": "speed-slow", "fast": "speed-fast", "four": "speed"}
     write(Path(out) / f"{name}.safetensors", adapter.state(), "peft", describe(
         role=roles[name], title=titles[name], weight="1.0", steps=str(len(grid)), timesteps=grid_timesteps(grid),
-        active_steps=[first, end] if name != "four" else None, sampler="ddim", guidance_scale="1.0", licence="Apache-2.0", author="Vignette",
-        dataset=f"{jumps.t.n} trajectories of the base, 50 steps, guidance {GUIDANCE}; {steps} steps of {batch}, rank {rank}"))
+        active_steps=[first, end] if name != "four" else None, sampler="ddim", guidance_scale="1.0",
+        about=f"{jumps.t.n} trajectories of the base, 50 steps, guidance {GUIDANCE}; {steps} steps of {batch}, rank {rank}"))
 
 
 def main() -> None:

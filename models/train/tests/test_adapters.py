@@ -52,7 +52,7 @@ class LowRank(unittest.TestCase):
                 self.assertGreater(float((trained - plain).std() / plain.std()), 0.02)
                 with tempfile.TemporaryDirectory() as folder:
                     file = Path(folder) / "a.safetensors"
-                    write(file, adapter.state(), layout, describe(role="style", trigger="x", active_steps=[0, 5]))
+                    write(file, adapter.state(), layout, describe("a test", role="style", trigger="x", active_steps=[0, 5]))
                     adapter.remove()
                     self.assertTrue(torch.equal(unet(*inputs()), plain), "taken off, nothing is left")
                     again = Adapter.of_file(unet, file)
