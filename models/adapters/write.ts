@@ -116,7 +116,8 @@ export function moduleNames(
   const text = family === 'sdxl' ? 'lora_te1_' : 'lora_te_'
   // Files for SDXL have the names of the original code (formats.md, section 5.3).
   const paths = family === 'sdxl' ? [...(layers.unet?.keys() ?? [])] : []
-  const perLevel = 1 + Math.max(0, ...paths.map((path) => Number(/^up_blocks\.\d+\.resnets\.(\d+)\./.exec(path)?.[1] ?? 0)))
+  const perLevel =
+    1 + Math.max(0, ...paths.map((path) => Number(/^up_blocks\.\d+\.resnets\.(\d+)\./.exec(path)?.[1] ?? 0)))
   const hasAttention = (prefix: string) => paths.some((path) => path.startsWith(`${prefix}.`))
   return ({ target, path }) => {
     const prefix = target === 'unet' ? 'lora_unet_' : target === 'text_encoder' ? text : 'lora_te2_'
@@ -160,7 +161,11 @@ function fitsHalf({ path, down, up }: LayerDelta): boolean {
   return most < 65504
 }
 
-function metadataOf(layers: readonly LayerDelta[], options: WriteOptions, layout: AdapterLayout): Record<string, string> {
+function metadataOf(
+  layers: readonly LayerDelta[],
+  options: WriteOptions,
+  layout: AdapterLayout,
+): Record<string, string> {
   const { notes = {} } = options
   const { family } = options.shape
   const ranks = new Set(layers.map(({ rank }) => rank))
