@@ -6,8 +6,8 @@ import type { AdapterTarget } from './types.ts'
 
 // Sparse adapters (SHiRA; methods.md, section 8): a few weights of a layer, each with what is added to it. In a file:
 // `<module>.sparse_index` I32 [K], places in the flattened weight, ascending; `<module>.sparse_delta` F16 [K]; and in its
-// metadata `vignette_crc:<module>`, a check on the layer they were taken from. `module` is the path in the UNet, or
-// `text_encoder.` and the path.
+// metadata `vignette_crc:<module>`, a check on the layer they were taken from. `module` is `unet.` or `text_encoder.` and the
+// path.
 
 /** What is added to one layer: `index` ascending places in its weight as diffusers stores it, `delta` as many numbers. */
 export type SparseLayer = {
@@ -20,8 +20,7 @@ export type SparseLayer = {
 }
 
 /** Name of a layer in a sparse file. */
-export const sparseModule = ({ target, path }: Pick<SparseLayer, 'target' | 'path'>): string =>
-  target === 'unet' ? path : `${target}.${path}`
+export const sparseModule = ({ target, path }: Pick<SparseLayer, 'target' | 'path'>): string => `${target}.${path}`
 
 export const crcKey = (layer: Pick<SparseLayer, 'target' | 'path'>): string => `vignette_crc:${sparseModule(layer)}`
 

@@ -105,12 +105,12 @@ describe('a sparse layer', () => {
   it('is written as places and halves, with its check value in the notes', () => {
     const { tensors, metadata } = sparseTensors([layer, { ...layer, target: 'text_encoder_2', crc: undefined }])
     expect(tensors.map(({ name, dtype, shape }) => [name, dtype, ...shape])).toEqual([
-      ['conv_in.sparse_index', 'I32', 20],
-      ['conv_in.sparse_delta', 'F16', 20],
+      ['unet.conv_in.sparse_index', 'I32', 20],
+      ['unet.conv_in.sparse_delta', 'F16', 20],
       ['text_encoder_2.conv_in.sparse_index', 'I32', 20],
       ['text_encoder_2.conv_in.sparse_delta', 'F16', 20],
     ])
-    expect(metadata['vignette_crc:conv_in']).toBe(layer.crc)
+    expect(metadata['vignette_crc:unet.conv_in']).toBe(layer.crc)
     expect(() => sparseTensors([{ ...layer, index: index.slice().reverse() }])).toThrow(/ascend/)
   })
 })
