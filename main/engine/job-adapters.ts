@@ -107,7 +107,7 @@ async function openSlots(
       ...(groups ? { slots: groups, mixed: isMixed } : {}),
       ...(target === 'unet' && guidance ? { guidance: { width: guidance.width } } : {}),
     })
-    if (isChanged) slots[target] = createSlots(target, places, isMixed)
+    if (isChanged) slots[target] = createSlots(target, places, { isMixed })
   }
   return slots
 }

@@ -2,7 +2,7 @@ import { families } from '../../models/family.ts'
 import { embeddingWords, vectorInputs, type EmbeddingWord } from './embeddings.ts'
 import { chunkPrompt, frameChunk, parsePrompt, type Chunk, type Weighted } from './prompt.ts'
 import type { Slots } from './slots.ts'
-import type { Weights } from './steps.ts'
+import { changes, type Weights } from './steps.ts'
 import { stack, tensor, type FloatTensor, type IdTensor } from './tensor.ts'
 import { createTextCache, type EncodedChunk, type TextCache } from './text-cache.ts'
 import type { Tokenizer } from './tokenizer.ts'
@@ -157,14 +157,14 @@ async function encodeChunks(
 ): Promise<EncodedText> {
   const { network, states: name, layer, slots } = block
   // Adapters that change nothing in this encoder are not in it, so that what was read without them still stands.
-  const applied: Weights = new Map([...weights].filter(([adapter]) => (adapter.layers[network]?.size ?? 0) > 0))
-  const changes = [...applied].map(([{ sha256 }, weight]) => `${sha256} ${weight}`).sort()
+  const applied: Weights = new Map([...weights].filter(([adapter]) => changes(adapter, network)))
+  const weighed = [...applied].map(([{ sha256 }, weight]) => `${sha256} ${weight}`).sort()
   const encoded: EncodedChunk[] = []
   for (const chunk of chunks) {
     const { ids, eosIndex, vectors } = chunk
     const words = vectors.map((place) => place && `${place.embedding.sha256} ${place.embedding.word} ${place.index}`)
     const tokens = ids.map((id, i) => words[i] ?? id)
-    const key = [network, name, layer, eosIndex, ...tokens, slots ? 'slots' : '', ...changes].join()
+    const key = [network, name, layer, eosIndex, ...tokens, slots ? 'slots' : '', ...weighed].join()
     const known = cache.get(key)
     const made = known ?? (await encodeChunk(networks, chunk, applied, block))
     if (!known) cache.put(key, made)
@@ -190,7 +190,7 @@ async function encodeChunk(
     {
       input_ids: { data: BigInt64Array.from(ids, BigInt), shape: [1, 77] } satisfies IdTensor,
       eos_index: { data: BigInt64Array.of(BigInt(eosIndex)), shape: [1] } satisfies IdTensor,
-      ...(slots ? { ...slots.inputs([weights]), ...vectorInputs(vectors, network, width) } : {}),
+      ...(slots ? { ...(await slots.inputs([weights])), ...vectorInputs(vectors, network, width) } : {}),
     },
     [name, 'pooled'],
   )

@@ -21,7 +21,9 @@ export type DenoiserOptions = {
   /** Which pixels attention at the outermost level looks at (`key_stride` in models/manifest.ts); 1 when left out. */
   keyStride?: 1 | 2
   /** What the network takes beside its usual inputs, for a run over these pictures with t tokens of text each. */
-  extraInputs?: (pictures: readonly number[], tokens: number) => Record<string, FloatTensor>
+  extraInputs?: (pictures: readonly number[], tokens: number) => Promise<Record<string, FloatTensor>>
+  /** Pictures for which this differs are not in one run. */
+  apart?: readonly string[]
 }
 
 type Inputs = Record<string, FloatTensor | IdTensor>
@@ -35,7 +37,11 @@ export function createDenoiser(networks: Networks, options: DenoiserOptions): De
   const isVelocity = networks.manifest.schedule.predictionType === 'v_prediction'
   const size = shape.slice(1).reduce((product, dim) => product * dim, 1)
   const { rows } = conditioning
-  const runs = splitRows(rows, networks.singleRows ? 'each' : options.batchGuidance ? 'together' : 'passes')
+  const runs = splitRows(
+    rows,
+    options.apart ?? [],
+    networks.singleRows ? 'each' : options.batchGuidance ? 'together' : 'passes',
+  )
   const texts = runs.map((run) =>
     textInputs(
       run.map((row) => rows[row]),
@@ -53,7 +59,7 @@ export function createDenoiser(networks: Networks, options: DenoiserOptions): De
       sample: tensor(sample, [count, ...shape.slice(1)]),
       timestep: tensor(new Float32Array(count).fill(levels.timestepAt(sigma)), [count]),
       ...texts[run],
-      ...options.extraInputs?.(pictures, texts[run].encoder_hidden_states.shape[1]),
+      ...(await options.extraInputs?.(pictures, texts[run].encoder_hidden_states.shape[1])),
     }
     if (options.keyStride === 2) inputs.key_stride = { data: BigInt64Array.of(2n), shape: [1] }
     if (!isWhole) {
@@ -95,13 +101,17 @@ export function createDenoiser(networks: Networks, options: DenoiserOptions): De
 
 /**
  * Rows that are evaluated together: those with as many tokens of text, since padding would change what attention sees, and
- * among them all, those of one guidance pass, or each by itself.
+ * with the same weights of the network where adapters change those; among them all, those of one guidance pass, or each by itself.
  */
-function splitRows(rows: readonly TextRow[], how: 'together' | 'passes' | 'each'): number[][] {
+function splitRows(
+  rows: readonly TextRow[],
+  apart: readonly string[],
+  how: 'together' | 'passes' | 'each',
+): number[][] {
   const runs = new Map<string, number[]>()
-  for (const [row, { isNegative, context }] of rows.entries()) {
+  for (const [row, { picture, isNegative, context }] of rows.entries()) {
     const pass = how === 'together' ? '' : how === 'passes' ? String(isNegative) : String(row)
-    const key = `${context.shape[0]} ${pass}`
+    const key = `${context.shape[0]} ${pass} ${apart[picture] ?? ''}`
     runs.set(key, [...(runs.get(key) ?? []), row])
   }
   return [...runs.values()]

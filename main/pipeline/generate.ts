@@ -19,7 +19,7 @@ import { createReuse, keyStride, speeds } from './reuse.ts'
 import { samplers } from './samplers.ts'
 import { noiseLevels, sigmasAtTimesteps, sigmaSchedule } from './sigmas.ts'
 import type { Slots } from './slots.ts'
-import { effective, textWeights, weightsAt, type Weights } from './steps.ts'
+import { changes, effective, textWeights, weightsAt, type Weights } from './steps.ts'
 import { tensor } from './tensor.ts'
 import type { Tokenizer } from './tokenizer.ts'
 import type { GenerateEvent, GenerateJob, Networks, PictureChoice } from './types.ts'
@@ -114,10 +114,11 @@ export async function* generate(
     batchGuidance: options.batchGuidance ?? shape[1] * shape[2] <= mostBatchedPositions,
     ...(reuse ? { reuse } : {}),
     keyStride: keyStride(shape[1] * shape[2], canReuse ? job.speed : 'exact'),
-    extraInputs: (rows, tokens) => ({
-      ...slots?.inputs(rows.map((picture) => weights[current][picture])),
+    extraInputs: async (rows, tokens) => ({
+      ...(await slots?.inputs(rows.map((picture) => weights[current][picture]))),
       ...distilled?.inputs(rows, tokens),
     }),
+    apart: slots && pictures.map((_, i) => weights.map((step) => slots.apart(step[i])).join(';')),
   })
   for await (const step of samplers[job.sampler](denoise, latents, sigmas, { noise, levels, eta: job.eta })) {
     // A sampler may ask for several levels within a step: the step says what adapters weigh, not the level.
@@ -193,7 +194,7 @@ function checkAdapters(weights: readonly Weights[][], slots: Slots | undefined):
     const key = activeIn(pictures)
     if (key === '' || checked.has(key)) continue
     checked.add(key)
-    if (!slots && pictures.some((own) => [...own.keys()].some(({ layers }) => layers.unet?.size))) {
+    if (!slots && pictures.some((own) => [...own.keys()].some((adapter) => changes(adapter, 'unet')))) {
       throw new Error('generate: adapters change the unet, but it has no slots')
     }
     const notice = slots?.check(pictures.flatMap((own) => [...own.keys()]))

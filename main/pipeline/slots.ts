@@ -1,21 +1,24 @@
 import { VignetteError } from '../../models/errors.ts'
 import type { AdapterTarget } from '../../models/adapters/types.ts'
 import { limits } from '../../preload/limits.ts'
-import type { LayerFactors, LoadedAdapter, SlotLayer } from './adapter-types.ts'
+import type { LayerFactors, LiveWeights, LoadedAdapter, SlotLayer } from './adapter-types.ts'
 import type { Weights } from './steps.ts'
 import { tensor, type FloatTensor } from './tensor.ts'
 
 /**
- * Adapters as inputs of one network: the factors of all that act are concatenated along the rank, and each row of the batch
+ * Adapters as inputs of one network. Those that are products of two thin matrices enter slots: the factors of all that act are concatenated along the rank, and each row of the batch
  * multiplies what lies between them by weights of its own, 0 for the adapters that are not its (S-LoRA and FLoRA; methods.md,
- * sections 9.14 and 9.15). The factors of a set of adapters are joined once; a step then costs the small weights alone.
+ * sections 9.14 and 9.15). The factors of a set of adapters are joined once; a step then costs the small weights alone. What
+ * is no such product changes weights that are inputs themselves (`LiveWeights`), the same for all rows of a run.
  */
 export interface Slots {
   /**
    * Inputs for a run whose rows have these weights. Per layer `<path>.down` [r, k] and `<path>.up` [r, n], the same objects
    * as long as the same adapters act, and `<path>.scale`: [1, r], or [rows, r] where the network takes mixed rows.
    */
-  inputs(rows: readonly Weights[]): Record<string, FloatTensor>
+  inputs(rows: readonly Weights[]): Promise<Record<string, FloatTensor>>
+  /** Rows for which this differs cannot be in one run. */
+  apart(weights: Weights): string
   /** Refuses adapters that together are too much for one layer; says when they make drawing noticeably slower. */
   check(adapters: Iterable<LoadedAdapter>): string | undefined
 }
@@ -26,8 +29,19 @@ const noticedRank = 256
 /** Joined factors are kept for the sets that acted last, as long as they take no more than this. */
 const keptBytes = 1e9
 
-/** Slots of one network with these layers. `isMixed`: it was built for rows of different weights. */
-export function createSlots(target: AdapterTarget, layers: readonly SlotLayer[], isMixed = false): Slots {
+export type SlotsOptions = {
+  /** The network was built for rows of different weights. */
+  isMixed?: boolean
+  /** Modules whose weights the network takes as inputs, and who makes these. */
+  live?: { paths: ReadonlySet<string>; weights: LiveWeights }
+}
+
+/** Slots of one network with these layers. */
+export function createSlots(
+  target: AdapterTarget,
+  layers: readonly SlotLayer[],
+  { isMixed = false, live }: SlotsOptions = {},
+): Slots {
   const places = new Map(layers.map((layer) => [layer.path, layer]))
   const sets = new Map<string, FactorSet>()
   const numbers = new Map<LoadedAdapter, number>()
@@ -56,22 +70,35 @@ export function createSlots(target: AdapterTarget, layers: readonly SlotLayer[],
     return known
   }
 
+  const liveOf = (weights: Weights): Weights =>
+    new Map([...weights].filter(([adapter]) => (adapter.live?.[target]?.size ?? 0) > 0))
+
+  const slotInputs = (rows: readonly Weights[]) => {
+    const adapters = inOrder(rows.flatMap((weights) => [...weights.keys()]))
+    const set = setOf(adapters)
+    const table = (isMixed ? rows : rows.slice(0, 1)).map((weights) => adapters.map((one) => weights.get(one) ?? 0))
+    const key = table.map((row) => row.join()).join(';')
+    if (set.last?.key === key) return set.last.inputs
+    if (!isMixed && rows.some((weights) => adapters.some((one, i) => (weights.get(one) ?? 0) !== table[0][i]))) {
+      throw new Error(`slots of ${target}: rows of different weights need a network for mixed rows`)
+    }
+    const inputs = { ...set.factors }
+    const scales = set.patterns.map((segments) => scaleOf(table, segments))
+    for (const [path, pattern] of set.patternOf) inputs[`${path}.scale`] = scales[pattern]
+    set.last = { key, inputs }
+    return inputs
+  }
+
   return {
-    inputs(rows) {
-      const adapters = inOrder(rows.flatMap((weights) => [...weights.keys()]))
-      const set = setOf(adapters)
-      const table = (isMixed ? rows : rows.slice(0, 1)).map((weights) => adapters.map((one) => weights.get(one) ?? 0))
-      const key = table.map((row) => row.join()).join(';')
-      if (set.last?.key === key) return set.last.inputs
-      if (!isMixed && rows.some((weights) => adapters.some((one, i) => (weights.get(one) ?? 0) !== table[0][i]))) {
-        throw new Error(`slots of ${target}: rows of different weights need a network for mixed rows`)
-      }
-      const inputs = { ...set.factors }
-      const scales = set.patterns.map((segments) => scaleOf(table, segments))
-      for (const [path, pattern] of set.patternOf) inputs[`${path}.scale`] = scales[pattern]
-      set.last = { key, inputs }
-      return inputs
+    async inputs(rows) {
+      const inputs = slotInputs(rows)
+      return live ? { ...inputs, ...(await live.weights.inputs(target, live.paths, liveOf(rows[0]))) } : inputs
     },
+    apart: (weights) =>
+      [...liveOf(weights)]
+        .map(([{ sha256 }, weight]) => `${sha256} ${weight}`)
+        .sort()
+        .join(),
     check(adapters) {
       let [most, where] = [0, '']
       for (const { path } of layers) {

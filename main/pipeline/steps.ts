@@ -1,3 +1,4 @@
+import type { AdapterTarget } from '../../models/adapters/types.ts'
 import type { AppliedAdapter, LoadedAdapter, Ramp } from './adapter-types.ts'
 
 // When an adapter acts, and how strongly. Steps are those of the whole schedule, also where a start picture skips the
@@ -58,13 +59,18 @@ export function textWeights(adapters: readonly AppliedAdapter[], steps: number):
 export function effective(adapters: readonly AppliedAdapter[], steps: number): AppliedAdapter[] {
   return adapters.filter((applied) => {
     if (!isOpen(applied, steps)) return false
-    const { text_encoder: first, text_encoder_2: second, unet } = applied.adapter.layers
+    const { adapter } = applied
     const draws = Array.from({ length: steps }, (_, step) => weightAt(applied, step, steps)).some(
       (weight) => weight !== 0,
     )
-    const changesText = Boolean(first?.size || second?.size || applied.adapter.embeddings?.size)
-    return (draws && Boolean(unet?.size)) || (applied.textWeight !== 0 && changesText)
+    const isRead = changes(adapter, 'text_encoder') || changes(adapter, 'text_encoder_2') || adapter.embeddings?.size
+    return (draws && changes(adapter, 'unet')) || (applied.textWeight !== 0 && Boolean(isRead))
   })
+}
+
+/** Whether an adapter changes a network at all. */
+export function changes({ layers, live }: LoadedAdapter, target: AdapterTarget): boolean {
+  return (layers[target]?.size ?? 0) > 0 || (live?.[target]?.size ?? 0) > 0
 }
 
 function isOpen(applied: AppliedAdapter, steps: number): boolean {

@@ -54,7 +54,7 @@ const job: GenerateJob = {
 async function slotsOf(open: OpenNetworks, isMixed: boolean): Promise<GenerateOptions['slots']> {
   const places = await open.use('unet', { slots: groups, mixed: isMixed })
   const texts = await open.use('text_encoder', { slots: groups })
-  return { unet: createSlots('unet', places, isMixed), text_encoder: createSlots('text_encoder', texts) }
+  return { unet: createSlots('unet', places, { isMixed }), text_encoder: createSlots('text_encoder', texts) }
 }
 
 async function draw(

@@ -1,11 +1,12 @@
 import { beforeAll, describe, expect, test } from 'vitest'
-import type { AppliedAdapter, LoadedGuidance } from '../../../main/pipeline/adapter-types.ts'
+import type { AppliedAdapter, LiveWeights, LoadedGuidance } from '../../../main/pipeline/adapter-types.ts'
 import { generate, type GenerateOptions } from '../../../main/pipeline/generate.ts'
 import { createSlots } from '../../../main/pipeline/slots.ts'
 import type { FloatTensor } from '../../../main/pipeline/tensor.ts'
 import { createTextCache } from '../../../main/pipeline/text-cache.ts'
 import { createTokenizer, type Tokenizer } from '../../../main/pipeline/tokenizer.ts'
 import type { GenerateEvent, GenerateJob, Networks } from '../../../main/pipeline/types.ts'
+import type { LivePart } from '../../../models/adapters/live.ts'
 import { readClipMerges } from '../../../models/tokenizer/load.ts'
 import { apply, loraOf } from './fake-adapters.ts'
 import { gaussianNetworks, smallJob } from './gaussian-networks.ts'
@@ -19,7 +20,7 @@ const layers = [{ path: 'a', inputs: 4, outputs: 3, isConv: false }]
 const [ink, wash, slow, fast] = ['ink', 'wash', 'slow', 'fast'].map((name) => loraOf(name, layers, { a: 1 }))
 const written = loraOf('written', layers, { a: 2 }, 'text_encoder')
 const slots = (isMixed = false) => ({
-  unet: createSlots('unet', layers, isMixed),
+  unet: createSlots('unet', layers, { isMixed }),
   text_encoder: createSlots('text_encoder', layers),
 })
 
@@ -151,6 +152,30 @@ describe('a batch', () => {
     const drawn = calls.filter(({ network }) => network === 'unet').map(({ inputs }) => inputs)
     expect(drawn.map((inputs) => [...inputs['a.scale'].data])).toEqual([[0.5], [0], [0.5], [1, 1], [0]])
   })
+})
+
+test('rows whose weights of the network differ are not in one run', async () => {
+  const norm = { ...ink, sha256: 'norm', live: { unet: new Map([['n', {} as LivePart]]) } }
+  const fed: number[] = []
+  const weights: LiveWeights = {
+    paths: () => new Set(['n']),
+    async inputs(_target, _paths, own) {
+      fed.push(own.get(norm) ?? 0)
+      return {}
+    },
+  }
+  const live = { paths: new Set(['n']), weights }
+  const slots = { unet: createSlots('unet', layers, { isMixed: true, live }) }
+  const pictures = [
+    { adapters: [apply(norm, { end: 0.5 })] },
+    { adapters: [apply(norm)] },
+    { adapters: [apply(norm, { end: 0.5 })] },
+    {},
+  ]
+  const { calls } = await draw({ steps: 2, guidanceScale: 4 }, { pictures, slots })
+  const rows = calls.flatMap(({ network, inputs }) => (network === 'unet' ? [inputs.sample.shape[0]] : []))
+  expect(rows).toEqual([4, 2, 2, 4, 2, 2])
+  expect(fed).toEqual([1, 1, 0, 0, 1, 0])
 })
 
 describe('distilled guidance', () => {

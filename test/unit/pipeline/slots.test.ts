@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
-import type { LoadedAdapter, SlotLayer } from '../../../main/pipeline/adapter-types.ts'
+import type { LiveWeights, LoadedAdapter, SlotLayer } from '../../../main/pipeline/adapter-types.ts'
 import { createSlots } from '../../../main/pipeline/slots.ts'
 import type { FloatTensor } from '../../../main/pipeline/tensor.ts'
+import type { LivePart } from '../../../models/adapters/live.ts'
 import { expectClose } from '../../expect-close.ts'
 import { loraOf, numbers } from './fake-adapters.ts'
 
@@ -50,9 +51,9 @@ function expected(
 const rowOf = (...pairs: [LoadedAdapter, number][]) => new Map(pairs)
 
 describe('inputs of the slots', () => {
-  test('are what the adapters add by themselves, in every layer and row', () => {
+  test('are what the adapters add by themselves, in every layer and row', async () => {
     const rows = [rowOf([ink, 0.8], [wash, -0.5]), rowOf([fox, 1.2]), rowOf(), rowOf([wash, 1], [fox, 0.1], [ink, 2])]
-    const inputs = createSlots('unet', layers, true).inputs(rows)
+    const inputs = await createSlots('unet', layers, { isMixed: true }).inputs(rows)
     expect(Object.keys(inputs)).toHaveLength(9)
     for (const [i, layer] of layers.entries()) {
       const x = numbers(layer.inputs, i)
@@ -63,63 +64,92 @@ describe('inputs of the slots', () => {
     expect(inputs['c.down'].shape).toEqual([2, 18])
   })
 
-  test('do not depend on the order of adapters, to the bit', () => {
+  test('do not depend on the order of adapters, to the bit', async () => {
     const slots = createSlots('unet', layers)
-    const one = slots.inputs([rowOf([ink, 0.3], [wash, 0.5], [fox, 0.7])])
-    const other = createSlots('unet', layers).inputs([rowOf([fox, 0.7], [ink, 0.3], [wash, 0.5])])
+    const one = await slots.inputs([rowOf([ink, 0.3], [wash, 0.5], [fox, 0.7])])
+    const other = await createSlots('unet', layers).inputs([rowOf([fox, 0.7], [ink, 0.3], [wash, 0.5])])
     expect(other).toEqual(one)
-    expect(slots.inputs([rowOf([fox, 0.7], [ink, 0.3], [wash, 0.5])])).toBe(one)
+    expect(await slots.inputs([rowOf([fox, 0.7], [ink, 0.3], [wash, 0.5])])).toBe(one)
   })
 
-  test('have a rank of at least 1, of zeros, where nothing acts', () => {
-    const inputs = createSlots('unet', layers).inputs([rowOf([ink, 1])])
+  test('have a rank of at least 1, of zeros, where nothing acts', async () => {
+    const inputs = await createSlots('unet', layers).inputs([rowOf([ink, 1])])
     expect(inputs['c.down']).toEqual({ data: new Float32Array(18), shape: [1, 18] })
     expect(inputs['c.up']).toEqual({ data: new Float32Array(2), shape: [1, 2] })
     expect(inputs['c.scale']).toEqual({ data: new Float32Array(1), shape: [1, 1] })
-    const none = createSlots('unet', layers, true).inputs([rowOf(), rowOf()])
+    const none = await createSlots('unet', layers, { isMixed: true }).inputs([rowOf(), rowOf()])
     for (const { path } of layers) expect(none[`${path}.scale`]).toEqual({ data: new Float32Array(2), shape: [2, 1] })
   })
 
-  test('of one adapter are its own arrays, not copies', () => {
-    const inputs = createSlots('unet', layers).inputs([rowOf([ink, 0.4]), rowOf([ink, 0.4])])
+  test('of one adapter are its own arrays, not copies', async () => {
+    const inputs = await createSlots('unet', layers).inputs([rowOf([ink, 0.4]), rowOf([ink, 0.4])])
     expect(inputs['a.down']).toBe(ink.layers.unet?.get('a')?.down)
     expect(inputs['a.up']).toBe(ink.layers.unet?.get('a')?.up)
     expect([...inputs['a.scale'].data]).toEqual([0.4, 0.4].map(Math.fround))
     expect(inputs['a.scale'].shape).toEqual([1, 2])
   })
 
-  test('stay the same objects from step to step; a new weight makes new scales only', () => {
+  test('stay the same objects from step to step; a new weight makes new scales only', async () => {
     const slots = createSlots('unet', layers)
-    const first = slots.inputs([rowOf([ink, 1], [wash, 1])])
-    expect(slots.inputs([rowOf([ink, 1], [wash, 1])])).toBe(first)
-    const other = slots.inputs([rowOf([ink, 1], [wash, 0.5])])
+    const first = await slots.inputs([rowOf([ink, 1], [wash, 1])])
+    expect(await slots.inputs([rowOf([ink, 1], [wash, 1])])).toBe(first)
+    const other = await slots.inputs([rowOf([ink, 1], [wash, 0.5])])
     for (const path of ['a', 'b', 'c']) {
       expect(other[`${path}.down`]).toBe(first[`${path}.down`])
       expect(other[`${path}.up`]).toBe(first[`${path}.up`])
     }
     expect([...other['a.scale'].data]).toEqual([1, 1, 0.5, 0.5, 0.5])
     // A window closes and opens again: back to the arrays of before.
-    slots.inputs([rowOf([ink, 1])])
-    expect(slots.inputs([rowOf([ink, 1], [wash, 1])])['a.down']).toBe(first['a.down'])
+    await slots.inputs([rowOf([ink, 1])])
+    expect((await slots.inputs([rowOf([ink, 1], [wash, 1])]))['a.down']).toBe(first['a.down'])
   })
 
-  test('are refused for mixed rows by a network that takes one weight for all', () => {
+  test('are refused for mixed rows by a network that takes one weight for all', async () => {
     const slots = createSlots('unet', layers)
-    expect(() => slots.inputs([rowOf([ink, 1]), rowOf([ink, 0.5])])).toThrow('mixed rows')
+    await expect(slots.inputs([rowOf([ink, 1]), rowOf([ink, 0.5])])).rejects.toThrow('mixed rows')
   })
 
-  test('are refused for an adapter that changes a layer without a slot, or of other shapes', () => {
-    expect(() => createSlots('unet', layers.slice(0, 2)).inputs([rowOf([wash, 1])])).toThrow(
+  test('are refused for an adapter that changes a layer without a slot, or of other shapes', async () => {
+    await expect(createSlots('unet', layers.slice(0, 2)).inputs([rowOf([wash, 1])])).rejects.toThrow(
       'c, which takes no adapters',
     )
     const wider = [{ ...layers[0], inputs: 7 }, layers[1]]
-    expect(() => createSlots('unet', wider).inputs([rowOf([ink, 1])])).toThrow(
+    await expect(createSlots('unet', wider).inputs([rowOf([ink, 1])])).rejects.toThrow(
       '[2, 7] and [2, 4], got [2, 5] and [2, 4]',
     )
   })
 })
 
-test('ranks add up over the adapters of a layer: told above 256, refused above 1024', () => {
+describe('weights that are inputs', () => {
+  const norm: LoadedAdapter = { ...ink, name: 'norm', sha256: 'norm', live: { unet: new Map([['n', {} as LivePart]]) } }
+  const live = (asked: unknown[] = []): LiveWeights => ({
+    paths: () => new Set(['n']),
+    async inputs(target, paths, weights) {
+      asked.push([target, [...paths], [...weights].map(([{ name }, weight]) => [name, weight])])
+      return { 'n.weight': { data: Float32Array.of(1), shape: [1] } }
+    },
+  })
+
+  test('come beside the slots, asked for with the adapters that change them alone', async () => {
+    const asked: unknown[] = []
+    const slots = createSlots('unet', layers, { live: { paths: new Set(['n']), weights: live(asked) } })
+    const inputs = await slots.inputs([rowOf([ink, 0.5], [norm, 0.25])])
+    expect(inputs['n.weight'].data[0]).toBe(1)
+    expect([...inputs['a.scale'].data]).toEqual([0.5, 0.5, 0.25, 0.25])
+    expect(asked).toEqual([['unet', ['n'], [['norm', 0.25]]]])
+    // Without any they are what the model has: the network takes them all the same.
+    await slots.inputs([rowOf()])
+    expect(asked[1]).toEqual(['unet', ['n'], []])
+  })
+
+  test('keep rows apart where they differ', () => {
+    const slots = createSlots('unet', layers, { isMixed: true, live: { paths: new Set(['n']), weights: live() } })
+    const keys = [rowOf([ink, 1]), rowOf(), rowOf([norm, 1]), rowOf([norm, 0.5]), rowOf([wash, 1], [norm, 0.5])]
+    expect(keys.map((row) => slots.apart(row))).toEqual(['', '', 'norm 1', 'norm 0.5', 'norm 0.5'])
+  })
+})
+
+test('ranks add up over the adapters of a layer: told above 256, refused above 1024', async () => {
   const slots = createSlots('unet', layers)
   const wide = (sha256: string, rank: number) => loraOf(sha256, layers, { a: rank, b: 1 })
   expect(slots.check([wide('x', 128), wide('y', 128)])).toBeUndefined()
