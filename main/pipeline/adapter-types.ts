@@ -1,3 +1,4 @@
+import type { LivePart } from '../../models/adapters/live.ts'
 import type { AdapterTarget } from '../../models/adapters/types.ts'
 import type { FloatTensor } from './tensor.ts'
 
@@ -12,12 +13,29 @@ export type LoadedAdapter = {
   /** Hash of its content: what caches go by. */
   sha256: string
   layers: Partial<Record<AdapterTarget, ReadonlyMap<string, LayerFactors>>>
+  /** What is no product, by module: the weights of these must be inputs (`GraphVariant.live`), see `LiveWeights`. */
+  live?: Partial<Record<AdapterTarget, ReadonlyMap<string, LivePart>>>
   /** Words that stand for vectors [count, width], for each text encoder. */
   embeddings?: ReadonlyMap<string, Partial<Record<'text_encoder' | 'text_encoder_2', FloatTensor>>>
 }
 
 /** Weight over the steps: a share of it at places 0 (the adapter's first step) to 1 (its last), straight between them. */
 export type Ramp = 'flat' | 'ease-in' | 'ease-out' | readonly (readonly [place: number, share: number])[]
+
+/** The weights of modules as inputs of a network, for what adapters change otherwise than by factors. */
+export interface LiveWeights {
+  /** Modules of a network that any of these adapters changes so. */
+  paths(target: AdapterTarget, adapters: Iterable<LoadedAdapter>): ReadonlySet<string>
+  /**
+   * `<path>.weight` and `<path>.bias` of those modules at these weights; adapters that weigh nothing are not in the map.
+   * The arrays are the same from call to call and change with the next one: they are for the next run of the network.
+   */
+  inputs(
+    target: AdapterTarget,
+    paths: ReadonlySet<string>,
+    weights: ReadonlyMap<LoadedAdapter, number>,
+  ): Promise<Record<string, FloatTensor>>
+}
 
 /** One adapter in one picture. */
 export type AppliedAdapter = {

@@ -126,7 +126,7 @@ async function examine(opened: Opened, wanted: ModelShape | undefined): Promise<
   const parts: AdapterPart[] = []
   const taken = new Set<string>(used)
   const unfit: Group[] = []
-  const rules = { metadata: scaleMetadata(opened), tensors }
+  const rules = { metadata: scaleMetadata(opened), neumannTerms: neumannTermsOf(opened) }
   for (const group of groups) {
     const part = isForeign ? undefined : await partOf(group, places, shape, rules)
     if (
@@ -210,7 +210,14 @@ function groupsOf(tensors: ReadonlyMap<string, StoredTensor>): Group[] {
   return [...groups.values()]
 }
 
-type Rules = { metadata: (target: AdapterPart['target'], path: string, rank: number) => number | undefined }
+type Rules = {
+  metadata: (target: AdapterPart['target'], path: string, rank: number) => number | undefined
+  /** `AdapterPart.neumannTerms` of the file's OFT. */
+  neumannTerms: number
+}
+
+/** Endings that mean something else in PEFT's files than in those of others. */
+const peftOnly = /\.(ia3_l|lora_magnitude_vector|oft_R)\b/
 
 async function partOf(
   group: Group,
@@ -225,6 +232,8 @@ async function partOf(
   const kind = kindOf(tensors)
   if (!kind || !fitsLayer(kind, tensors, layer)) return undefined
   const part: AdapterPart = { ...place, kind, tensors, scale: scaleOf(group, kind, place, tensors, rules) }
+  if (group.names.some((name) => peftOnly.test(name))) part.origin = 'peft'
+  if (kind === 'oft' && part.origin) part.neumannTerms = rules.neumannTerms
   if (kind !== 'ia3') return part
   return { ...part, onInput: await isOnInput(group, tensors.ia3!, layer.weight) }
 }
@@ -244,9 +253,10 @@ function scaleOf(
   tensors: AdapterPart['tensors'],
   rules: Rules,
 ): ScaleRule {
-  // Beside the blocks of an OFT, alpha is a bound and no scale.
-  if (kind === 'oft' || kind === 'boft' || kind === 'ia3' || kind === 'sparse' || kind === 'diff')
-    return { from: 'none' }
+  // Beside the blocks of an OFT, alpha is a bound on them and no scale; who turns the weights knows.
+  if (kind === 'oft' || kind === 'boft')
+    return group.alpha ? { from: 'alpha', tensor: group.alpha } : { from: 'none' }
+  if (kind === 'ia3' || kind === 'sparse' || kind === 'diff') return { from: 'none' }
   if (group.scale) return { from: 'scale', tensor: group.scale }
   // A LoKr of two whole factors has no rank: what stands for alpha there means nothing.
   if (group.alpha && !(kind === 'lokr' && tensors.lokr_w1 && tensors.lokr_w2))
@@ -273,6 +283,13 @@ function scaleMetadata({ metadata, config }: Opened): Rules['metadata'] {
     if (!Number.isFinite(alpha)) return undefined
     return facts.use_rslora === true ? alpha / Math.sqrt(rank) : alpha / rank
   }
+}
+
+/** PEFT's OFT takes a series for the Cayley transform unless its configuration says otherwise. */
+function neumannTermsOf({ config }: Opened): number {
+  if (config?.use_cayley_neumann === false) return 0
+  const terms = Number(config?.num_cayley_neumann_terms ?? 5)
+  return Number.isInteger(terms) && terms > 0 && terms <= 64 ? terms : 5
 }
 
 /** Our own guidance-distillation file: see `GuidanceFile`. */

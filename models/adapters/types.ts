@@ -65,12 +65,20 @@ export type AdapterPart = {
   onInput?: boolean
   /** Only these rows of the outputs: a part of a fused matrix or the other way round. */
   rows?: readonly [number, number]
+  /**
+   * PEFT wrote it, which matters to three kinds: IA3 multiplies by the vector itself, the bias too (LyCORIS: by one plus
+   * the vector); magnitudes are those of the outputs whatever their shape; OFT turns inputs.
+   */
+  origin?: 'peft'
+  /** OFT of PEFT: terms of the series that stands for the Cayley transform, 0 for the transform itself; 5 when left out. */
+  neumannTerms?: number
 }
 
 /** A textual-inversion embedding: `vectors` [count, width] stand for the word `token` in the prompt. */
 export type EmbeddingPart = { target: 'text_encoder' | 'text_encoder_2'; token: string; vectors: StoredTensor }
 
-export type AdapterRole = 'style' | 'subject' | 'detail' | 'condition' | 'speed' | 'speed-slow' | 'speed-fast' | 'guidance' | 'watermark'
+export type AdapterRole =
+  'style' | 'subject' | 'detail' | 'condition' | 'speed' | 'speed-slow' | 'speed-fast' | 'guidance' | 'watermark'
 
 /** Settings that an adapter for few steps is made for (methods.md, sections 3 and 10.1). */
 export type SpeedPreset = {
