@@ -1,10 +1,15 @@
 import { createHash } from 'node:crypto'
 import { VignetteError } from '../../models/errors.ts'
-import { modeNames, samplerNames, scheduleNames, type ModeName } from '../../preload/limits.ts'
-import type { FourBitReport } from '../../preload/contract.ts'
-import type { DeviceChoice } from '../engine/protocol.ts'
+import type { AdapterInfo } from '../../models/adapters/types.ts'
+import type { ModelManifest } from '../../models/manifest.ts'
+import { limits, modeNames, samplerNames, scheduleNames, type ModeName } from '../../preload/limits.ts'
+import type { AdapterUse, FourBitReport, GenerateRequest } from '../../preload/contract.ts'
+import { adapterInfos } from '../engine/adapter-infos.ts'
+import { fillBatch, fillFromAdapters } from '../engine/presets.ts'
+import type { BatchPicture, DeviceChoice, EngineJob } from '../engine/protocol.ts'
 import { checkRequest, fillDefaults, type FilledRequest } from '../engine/request.ts'
 import { recipeOf } from '../export/metadata.ts'
+import { parseAdapter, readBatch, withTextWeights } from './adapter-option.ts'
 import { findModel } from './find-model.ts'
 import { checkWritable, numbered, outputFile, writeWhole } from './picture-file.ts'
 import { duration, numberOption, runCli, type CommandSpec, type ParsedArguments, type Terminal } from './terminal.ts'
@@ -29,6 +34,18 @@ const spec = {
     sampler: { value: 'NAME', help: samplerNames.join(', ') },
     schedule: { value: 'NAME', help: scheduleNames.join(', ') },
     'clip-skip': { value: 'N', help: 'which block of the text encoder to read, 1 = last' },
+    adapter: {
+      value: 'FILE[:WEIGHT[@START-END]]',
+      help: 'an adapter (LoRA and kin), as strong as it prefers or as WEIGHT says, for all steps or for a share of them: ink.safetensors:0.8@0.2-0.8. May be given several times',
+    },
+    'adapter-text-weight': {
+      value: 'X',
+      help: 'how strongly adapters change how the prompt is read; as WEIGHT when left out. Once, or once for each adapter',
+    },
+    batch: {
+      value: 'FILE',
+      help: 'draw the pictures of a JSON list side by side: [{ "prompt": …, "negativePrompt": …, "seed": …, "guidanceScale": …, "adapters": ["ink.safetensors:0.8"] }, …]',
+    },
     speed: {
       value: 'NAME',
       help: 'exact (when left out), faster: nearly the same picture in two thirds of the time, or fastest: roughly the same in half',
@@ -71,33 +88,55 @@ await runCli<Option>(spec, async (args, terminal) => {
   const device = oneOf('device', devices, options.device) ?? 'auto'
   const mode = oneOf('mode', modeNames, options.mode)
   // Everything that can be wrong is looked at before anything heavy is loaded.
-  const asked = checkRequest(requestFrom(args))
+  const list = options.batch === undefined ? undefined : await readBatch(options.batch, limits.maxCount)
+  const typed = requestFrom(args, list)
+  const asked = checkRequest(typed)
+  // Every picture of a list is checked as if it were asked for alone.
+  const pictures = list?.map((picture, i) => checkPicture(typed, picture, i))
   const model = await findModel(asked.model, terminal)
-  const request = fillDefaults(asked, model.manifest)
+  const { request, batch, notices } = await withAdapters(asked, pictures, model)
+  const count = batch?.length ?? request.count
   const file = await outputFile(options.out, `vignette-${request.seed}.png`)
-  for (let index = 0; index < request.count; index++) await checkWritable(numbered(file, index))
+  for (let index = 0; index < count; index++) await checkWritable(numbered(file, index))
 
   const isRandom = options.seed === undefined
   terminal.say(
-    `${request.count === 1 ? 'One picture' : `${request.count} pictures`} of ${request.width} × ${request.height}, ${request.steps} steps, ` +
+    `${count === 1 ? 'One picture' : `${count} pictures`} of ${request.width} × ${request.height}, ${request.steps} steps, ` +
       `${model.manifest.name}, seed ${request.seed}${isRandom ? ' (random)' : ''}`,
   )
+  for (const notice of notices) terminal.say(notice)
   const settings = { device, ...(mode ? { mode } : {}), isVerbose: isOn('verbose') }
-  const { images, report, usedMode } = await draw(model.folder, request, settings, file, terminal)
+  const job = { id: 'command', modelFolder: model.folder, request, ...(batch ? { batch } : {}) }
+  const { images, report, usedMode } = await draw(job, settings, file, terminal)
   if (terminal.signal.aborted) return
   // Timings go here and not into the picture, whose bytes depend on the request alone.
   const totalMs = Math.round(performance.now() - startedAt)
-  for (const image of images) terminal.say(`${image.file}${request.count > 1 ? `  seed ${image.seed}` : ''}`)
+  for (const image of images) terminal.say(`${image.file}${count > 1 ? `  seed ${image.seed}` : ''}`)
   const how = usedMode ? ` in ${usedMode} mode` : ''
   terminal.say(`Done in ${duration(totalMs)} on ${report.name}${how}.`)
   terminal.result({ images, model: model.manifest.id, request, device: report, mode: usedMode, totalMs })
 })
 
 /** The options as the contract's request; what was left out stays out, for the model's defaults. */
-function requestFrom({ positionals, options }: ParsedArguments<Option>): Record<string, unknown> {
+function requestFrom(
+  { positionals, options, all }: ParsedArguments<Option>,
+  list: readonly { prompt?: unknown }[] | undefined,
+): Record<string, unknown> {
   const number = (name: Option) => numberOption(name, options[name])
+  if (list && options.count !== undefined) {
+    throw new VignetteError('bad-request', '--count and --batch cannot be used together.', {
+      hint: 'Write every picture into the list.',
+    })
+  }
+  const textWeights = all('adapter-text-weight').map((text) => numberOption('adapter-text-weight', text) as number)
+  const adapters = withTextWeights(
+    all('adapter').map((text) => parseAdapter(text)),
+    textWeights,
+  )
   const request: Record<string, unknown> = {
-    prompt: positionals.join(' '), // quotes forgotten: meant as one prompt
+    // Quotes forgotten: meant as one prompt. A list has prompts of its own.
+    prompt: positionals.join(' ') || list?.find(({ prompt }) => prompt !== undefined)?.prompt || '',
+    ...(adapters.length > 0 ? { adapters } : {}),
     negativePrompt: options.negative,
     model: options.model,
     ...sizeFrom(options.size),
@@ -116,6 +155,39 @@ function requestFrom({ positionals, options }: ParsedArguments<Option>): Record<
     preview: 'off',
   }
   return Object.fromEntries(Object.entries(request).filter(([, value]) => value !== undefined))
+}
+
+/** A picture of a list with all that it leaves to the command; says which one is wrong. */
+function checkPicture(typed: Record<string, unknown>, picture: object, i: number): BatchPicture {
+  try {
+    const { prompt, negativePrompt, seed, guidanceScale, adapters } = checkRequest({
+      ...typed,
+      seed: undefined,
+      ...picture,
+    })
+    const own = { prompt, negativePrompt, seed, guidanceScale, adapters }
+    return Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined))
+  } catch (error) {
+    if (!(error instanceof VignetteError)) throw error
+    throw new VignetteError(error.code, `Picture ${i + 1}: ${error.message}`, { hint: error.hint })
+  }
+}
+
+/** Reads the headers of all adapters, lets them decide what was left open, and the model the rest. */
+async function withAdapters(
+  asked: GenerateRequest,
+  pictures: readonly BatchPicture[] | undefined,
+  { folder, manifest }: { folder: string; manifest: ModelManifest },
+): Promise<{ request: FilledRequest; batch?: BatchPicture[]; notices: string[] }> {
+  const files = [asked, ...(pictures ?? [])].flatMap(({ adapters }) => adapters ?? []).map(({ file }) => file)
+  const known = await adapterInfos(folder, files)
+  const infosOf = (adapters: readonly AdapterUse[]) => adapters.map(({ file }) => known.get(file) as AdapterInfo)
+  if (!pictures) {
+    const { request, notices } = fillFromAdapters(asked, manifest, infosOf(asked.adapters))
+    return { request: fillDefaults(request, manifest), notices }
+  }
+  const { request, batch, notices } = fillBatch(asked, pictures, manifest, infosOf)
+  return { request: fillDefaults(request, manifest), batch, notices }
 }
 
 function sizeFrom(text: string | undefined): { width?: number; height?: number } {
@@ -139,13 +211,8 @@ type DrawSettings = { device: DeviceChoice; mode?: ModeName; isVerbose: boolean 
 type SavedImage = { file: string; seed: number; width: number; height: number; sha256: string }
 
 /** Runs the job in this process and saves every picture as it comes; finished ones stay when the rest is stopped. */
-async function draw(
-  modelFolder: string,
-  request: FilledRequest,
-  { device, mode, isVerbose }: DrawSettings,
-  file: string,
-  terminal: Terminal,
-) {
+async function draw(job: EngineJob, { device, mode, isVerbose }: DrawSettings, file: string, terminal: Terminal) {
+  const count = job.batch?.length ?? job.request.count
   const { connectDirect } = await import('../engine/direct.ts')
   const engine = connectDirect({ device, mode })
   const images: SavedImage[] = []
@@ -157,21 +224,21 @@ async function draw(
     if (device !== 'cpu' || isVerbose) terminal.say(`${report.name}: ${report.reason}`)
     if (isVerbose && report.fourBit)
       terminal.say(`4-bit models: ${verdictNames[report.fourBit.verdict]} (${report.fourBit.reason})`)
-    for await (const event of engine.run({ id: 'command', modelFolder, request })) {
+    for await (const event of engine.run(job)) {
       switch (event.type) {
         case 'phase':
           terminal.progress.update(
-            `${phaseNames[event.phase]}${of(event.index, request.count)}`,
-            share(event.index, phaseShares[event.phase], request.count),
+            `${phaseNames[event.phase]}${of(event.index, count, job)}`,
+            share(event.index, phaseShares[event.phase], count),
           )
           break
         case 'step':
           terminal.progress.update(
-            `step ${event.step} of ${event.steps}${of(event.index, request.count)}`,
+            `step ${event.step} of ${event.steps}${of(event.index, count, job)}`,
             share(
               event.index,
               phaseShares.denoising + (event.step / event.steps) * (phaseShares.decoding - phaseShares.denoising),
-              request.count,
+              count,
             ),
           )
           break
@@ -206,6 +273,7 @@ function share(index: number, part: number, count: number): number {
   return (index + part) / count
 }
 
-function of(index: number, count: number): string {
+function of(index: number, count: number, { batch }: EngineJob): string {
+  if (batch) return `, ${count} pictures side by side`
   return count === 1 ? '' : `, picture ${index + 1} of ${count}`
 }

@@ -1,9 +1,9 @@
+import { lcmTimesteps } from '../../models/adapters/presets.ts'
 import type { AdapterInfo, SpeedPreset } from '../../models/adapters/types.ts'
 import { VignetteError } from '../../models/errors.ts'
 import type { ModelManifest } from '../../models/manifest.ts'
 import type { AdapterUse, GenerateRequest } from '../../preload/contract.ts'
-import { samplerNames, scheduleNames, type SamplerName, type ScheduleName } from '../../preload/limits.ts'
-import { consistencyTimesteps } from '../pipeline/sigmas.ts'
+import { samplerNames, scheduleNames, type SamplerName } from '../../preload/limits.ts'
 import type { BatchPicture } from './protocol.ts'
 
 // What the adapters of a request decide where the person decided nothing: their weights, and for those that draw in few
@@ -202,18 +202,17 @@ function withPlan(
     filled.steps = steps
     set.push(count(steps, 'step'))
   }
-  if (request.schedule === undefined && request.timesteps === undefined) {
-    const timesteps = timestepsFor({ ...preset, sampler: filled.sampler ?? '' }, steps, schedule.trainTimesteps)
-    if (timesteps) {
-      filled.timesteps = timesteps
-      set.push('noise levels of its own')
-    } else if (scheduleNames.includes(preset.schedule as ScheduleName)) {
-      filled.schedule = preset.schedule as ScheduleName
-      set.push(`schedule ${preset.schedule}`)
+  const ownSchedule = scheduleNames.find((schedule) => schedule === preset.schedule)
+  if (request.timesteps === undefined) {
+    if (request.schedule !== undefined) {
+      const own = ownSchedule ? `the schedule ${ownSchedule}` : preset.timesteps && 'noise levels of its own'
+      if (own && ownSchedule !== request.schedule) warn(own, request.schedule)
+    } else {
+      const timesteps = timestepsFor({ ...preset, sampler: filled.sampler ?? '' }, steps, schedule.trainTimesteps)
+      if (timesteps) filled.timesteps = timesteps
+      if (ownSchedule) filled.schedule = ownSchedule
+      if (ownSchedule || timesteps) set.push(ownSchedule ? `schedule ${ownSchedule}` : 'noise levels of its own')
     }
-  } else if (request.timesteps === undefined && (preset.timesteps || preset.schedule !== request.schedule)) {
-    const own = preset.timesteps ? 'noise levels of its own' : preset.schedule && `the schedule ${preset.schedule}`
-    if (own) warn(own, request.schedule!)
   }
   if (request.guidanceScale === undefined) {
     filled.guidanceScale = Math.max(preset.guidanceScale, 1) // "0" in some cards means off, which here is 1
@@ -236,9 +235,11 @@ function withPlan(
 
 /** Noise levels for this many steps where the preset does not follow a schedule. */
 function timestepsFor(preset: SpeedPreset, steps: number, trainTimesteps: number): number[] | undefined {
-  if (preset.timesteps) return steps === preset.timesteps.length ? [...preset.timesteps] : undefined
-  const isConsistency = preset.sampler === 'lcm' || preset.sampler === 'tcd'
-  return isConsistency && preset.schedule === undefined ? consistencyTimesteps(steps, trainTimesteps) : undefined
+  const { timesteps, schedule, sampler, stepRange } = preset
+  if (steps === timesteps?.length) return [...timesteps]
+  // Consistency models know 50 levels, of which any number of steps takes some.
+  const isConsistency = (sampler === 'lcm' || sampler === 'tcd') && schedule === undefined && steps <= 50
+  return isConsistency && (stepRange || !timesteps) ? lcmTimesteps(steps, 50, trainTimesteps) : undefined
 }
 
 function namesOf(chosen: readonly Chosen[]): string {

@@ -111,19 +111,6 @@ export function sigmasAtTimesteps(timesteps: readonly number[], levels: NoiseLev
   return [...sigmas.filter((sigma, i) => sigma > 0 && sigmas.slice(0, i).every((before) => before > sigma)), 0]
 }
 
-/** Levels that consistency models are distilled on: every twentieth timestep of 1000. */
-const consistencyLevels = 50
-
-/**
- * Timesteps for LCM and TCD: of the 50 levels they know, `steps` at even distances, as diffusers' LCMScheduler counts them;
- * 4 of 1000 are 999, 759, 499 and 259.
- */
-export function consistencyTimesteps(steps: number, trainTimesteps: number): number[] {
-  const stride = Math.floor(trainTimesteps / consistencyLevels)
-  const known = range(consistencyLevels, (i) => (consistencyLevels - i) * stride - 1)
-  return range(Math.min(steps, consistencyLevels), (i) => known[Math.floor((i * consistencyLevels) / steps)])
-}
-
 /** Both ends included; one value alone is `from`. */
 function linspace(from: number, to: number, count: number): number[] {
   return range(count, (i) => (count === 1 ? from : from + ((to - from) * i) / (count - 1)))

@@ -41,7 +41,7 @@ const infoOf = (name: string, changes: Partial<AdapterInfo> = {}): AdapterInfo =
 const speed = (name: string, preset: Partial<SpeedPreset>, role: AdapterInfo['role'] = 'speed') =>
   infoOf(name, { role, preset: { name, sampler: 'euler', steps: 4, guidanceScale: 1, ...preset } })
 
-const lcm = speed('LCM', { sampler: 'lcm', stepRange: [2, 8] })
+const lcm = speed('LCM', { sampler: 'lcm', stepRange: [2, 8], timesteps: [999, 759, 499, 259] })
 const lightning = speed('Lightning', { schedule: 'trailing' })
 const tcd = speed('TCD', { sampler: 'tcd', eta: 0.2 })
 const dmd = speed('DMD2', { sampler: 'lcm', guidanceScale: 0, timesteps: [999, 749, 499, 249] })
@@ -99,6 +99,7 @@ describe('a preset', () => {
     expect(asked.notices).toEqual([
       'LCM is made for the sampler lcm; this is euler.',
       'LCM is made for 2 to 8 steps; this is 20.',
+      'LCM is made for noise levels of its own; this is karras.',
       'LCM is made for guidance 1; this is 7.',
     ])
     const six = drawn([lcm], { steps: 6 })

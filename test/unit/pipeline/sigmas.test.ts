@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest'
 import { normalNoise } from '../../../main/pipeline/rng.ts'
 import { samplers, type Denoiser } from '../../../main/pipeline/samplers.ts'
-import { consistencyTimesteps, noiseLevels, sigmasAtTimesteps } from '../../../main/pipeline/sigmas.ts'
+import { noiseLevels, sigmasAtTimesteps } from '../../../main/pipeline/sigmas.ts'
+import { lcmTimesteps } from '../../../models/adapters/presets.ts'
 import { sdNoiseSchedule } from '../../../models/family.ts'
 import { expectClose } from '../../expect-close.ts'
 
@@ -17,7 +18,7 @@ test.each([
   [8, [999, 879, 759, 639, 499, 379, 259, 139]],
   [13, [999, 939, 859, 779, 699, 619, 539, 479, 399, 319, 239, 159, 79]],
 ])('%i levels of a consistency model are those of the reference', (steps, timesteps) => {
-  expect(consistencyTimesteps(steps, 1000)).toEqual(timesteps)
+  expect(lcmTimesteps(steps)).toEqual(timesteps)
 })
 
 test('timesteps become their levels, with 0 at the end; what would not fall is left out', () => {
@@ -29,7 +30,7 @@ test('timesteps become their levels, with 0 at the end; what would not fall is l
 
 test('TCD without fresh noise is Euler, with all of it LCM', async () => {
   const denoise: Denoiser = async (x, sigma) => x.map((value) => value / (1 + 4 * sigma * sigma))
-  const sigmas = sigmasAtTimesteps(consistencyTimesteps(4, 1000), levels)
+  const sigmas = sigmasAtTimesteps(lcmTimesteps(4), levels)
   const start = normalNoise(1)(40).map((value) => value * sigmas[0])
   const end = async (name: 'tcd' | 'euler' | 'lcm', eta?: number) => {
     let x: Float32Array = start
