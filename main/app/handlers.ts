@@ -1,11 +1,13 @@
 import { VignetteError } from '../../models/errors.ts'
 import type { DeviceReport } from '../../preload/contract.ts'
-import { checkRequest, fillDefaults } from '../engine/client.ts'
+import { checkRequest, fillDefaults, fillFromAdapters } from '../engine/client.ts'
+import type { AdapterLibrary } from './adapters.ts'
 import type { Handlers } from './answer.ts'
 import { modelRecord, type InstalledModels } from './installed-models.ts'
 import type { Jobs } from './jobs.ts'
 import type { Library } from './library.ts'
 import { samplePrompts } from './sample-prompts.ts'
+import type { Dialogs } from './services.ts'
 import type { SettingsStore } from './settings.ts'
 
 export type HandlerParts = {
@@ -13,14 +15,20 @@ export type HandlerParts = {
   jobs: Jobs
   library: Library
   models: InstalledModels
+  adapters: Pick<
+    AdapterLibrary,
+    'list' | 'inspect' | 'add' | 'cancel' | 'remove' | 'undo' | 'link' | 'unlink' | 'infosOf'
+  >
   settings: SettingsStore
   device: () => DeviceReport | undefined
   /** Shows a file in the system's file manager. */
   reveal: (file: string) => void
+  dialogs: Dialogs
 }
 
 /** One short function per request of the contract. */
-export function createHandlers({ version, jobs, library, models, settings, device, reveal }: HandlerParts): Handlers {
+export function createHandlers(parts: HandlerParts): Handlers {
+  const { version, jobs, library, models, adapters, settings, device, reveal, dialogs } = parts
   return {
     'app:state': async () => ({
       version,
@@ -35,7 +43,14 @@ export function createHandlers({ version, jobs, library, models, settings, devic
     'jobs:add': async (raw) => {
       const request = checkRequest(raw)
       const { manifest } = await models.find(request.model)
-      return { jobId: await jobs.add(fillDefaults(request, manifest)) }
+      // In a request of the window `file` is an id of the library; a slot at weight 0 may be of a file that is gone.
+      const used = request.adapters.filter(({ weight, textWeight }) => weight !== 0 || (textWeight ?? 0) !== 0)
+      const infos = await adapters.infosOf(
+        used.map(({ file }) => file),
+        request.model,
+      )
+      const adapted = fillFromAdapters({ ...request, adapters: used }, manifest, infos)
+      return { jobId: await jobs.add(fillDefaults(adapted.request, manifest), adapted.notices) }
     },
     'jobs:cancel': ({ jobId }) => jobs.cancel(jobId),
     'settings:save': (part) => settings.change(part),
@@ -44,5 +59,17 @@ export function createHandlers({ version, jobs, library, models, settings, devic
       if (file === undefined) throw new VignetteError('file-unreadable', 'This picture is not in the library any more.')
       reveal(file)
     },
+    'adapters:list': ({ model }) => adapters.list(model),
+    'adapters:choose': ({ what }) => dialogs.choose(what),
+    'adapters:inspect': ({ files, model }) => adapters.inspect(files, model),
+    'adapters:add': ({ file, model, isLink }) => adapters.add(file, model, isLink),
+    'adapters:cancel': ({ file }) => adapters.cancel(file),
+    'adapters:remove': ({ id }) => adapters.remove(id),
+    'adapters:undo': async ({ undoId, model }) => {
+      const adapter = await adapters.undo(undoId, model)
+      return adapter ? { adapter } : {}
+    },
+    'adapters:link': ({ folder }) => adapters.link(folder),
+    'adapters:unlink': ({ folder }) => adapters.unlink(folder),
   }
 }

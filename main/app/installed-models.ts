@@ -1,5 +1,8 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { modelShape } from '../../models/adapters/shape.ts'
+import type { ModelShape } from '../../models/adapters/types.ts'
+import { readPartConfigs } from '../../models/checkpoint/graphs.ts'
 import { VignetteError } from '../../models/errors.ts'
 import type { ModelManifest } from '../../models/manifest.ts'
 import type { ModelRecord } from '../../preload/contract.ts'
@@ -14,6 +17,8 @@ export class InstalledModels {
   /** Settled once the model that comes with Vignette is in place, or could not be put there. */
   readonly #starter: Promise<void>
   #isReady = false
+  /** Found by building the networks, which takes a moment: by id and source. */
+  readonly #shapes = new Map<string, Promise<ModelShape>>()
 
   constructor(options: { folder: string; installStarter: () => Promise<unknown>; log: Log }) {
     this.#folder = options.folder
@@ -51,6 +56,18 @@ export class InstalledModels {
     throw new VignetteError('model-missing', `The model "${id}" is not installed.`, {
       hint: others === '' ? `Put its folder into ${this.#folder}.` : `Pick another: ${others}.`,
     })
+  }
+
+  /** What adapters can change of a model; undefined when it is not installed. Waits as `find` does. */
+  async shapeOf(id: string): Promise<{ key: string; shape: ModelShape } | undefined> {
+    const model = await this.find(id).catch(() => undefined)
+    if (!model) return undefined
+    const { manifest, folder } = model
+    const key = `${id} ${manifest.source.sha256.slice(0, 16)}`
+    const shape =
+      this.#shapes.get(key) ?? readPartConfigs(folder).then((configs) => modelShape(manifest.family, configs))
+    this.#shapes.set(key, shape)
+    return { key, shape: await shape }
   }
 
   async #read(name: string): Promise<InstalledModel | undefined> {

@@ -36,6 +36,8 @@ export type JobsOptions = {
   library: Pick<Library, 'add'>
   /** The folder of an installed model; throws `model-missing`. */
   folderOf: (model: string) => Promise<string>
+  /** The file of an adapter in the library, by the id that requests of the window hold; throws when it is gone. */
+  adapterFileOf: (id: string) => Promise<string>
   onChange: (job: Job) => void
   onImage: (image: Awaited<ReturnType<Library['add']>>) => void
   onCrash: (message: string) => void
@@ -94,8 +96,9 @@ export class Jobs {
   }
 
   /** Takes a complete request into the queue. Its seed is settled here: a job is the same picture whenever it runs. */
-  async add(request: FilledRequest): Promise<string> {
+  async add(request: FilledRequest, notices: readonly string[] = []): Promise<string> {
     const entry: Entry = { job: newJob(randomUUID(), request), interruptions: 0 }
+    if (notices.length > 0) entry.job.notices = [...notices]
     this.#entries.push(entry)
     this.#forgetOld()
     try {
@@ -151,7 +154,8 @@ export class Jobs {
       const modelFolder = await this.#options.folderOf(job.request.model)
       // Cancelled before the engine heard of it.
       if (job.isStopping) return await this.#end(entry, 'cancelled')
-      for await (const event of this.#options.engine.run({ id: job.id, modelFolder, request: remaining(job) })) {
+      const request = await this.#withFiles(remaining(job))
+      for await (const event of this.#options.engine.run({ id: job.id, modelFolder, request })) {
         if (this.#isClosing) return
         await this.#apply(entry, event)
       }
@@ -161,6 +165,14 @@ export class Jobs {
       if (report.code === 'internal') this.#options.log.error(`job ${job.id}`, error)
       await this.#end(entry, 'failed', report)
     }
+  }
+
+  /** The request as the engine takes it: adapters by their files. */
+  async #withFiles(request: FilledRequest): Promise<FilledRequest> {
+    const adapters = await Promise.all(
+      request.adapters.map(async (use) => ({ ...use, file: await this.#options.adapterFileOf(use.file) })),
+    )
+    return { ...request, adapters }
   }
 
   async #apply(entry: Entry, event: JobEvent): Promise<void> {
@@ -196,7 +208,7 @@ export class Jobs {
         break
       }
       case 'notice':
-        job.notices = [...(job.notices ?? []), event.message]
+        if (!job.notices?.includes(event.message)) job.notices = [...(job.notices ?? []), event.message]
         break
       case 'finished':
         return this.#end(entry, 'done')

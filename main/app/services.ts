@@ -1,7 +1,9 @@
 import { join } from 'node:path'
 import { modelHome, vignetteHome } from '../../models/home.ts'
+import { starterAdapters } from '../../models/starter/install.ts'
 import type { AppEvent, DeviceReport } from '../../preload/contract.ts'
 import type { EngineClient } from '../engine/client.ts'
+import { AdapterLibrary, adapterPaths } from './adapters.ts'
 import type { Handlers } from './answer.ts'
 import { createHandlers } from './handlers.ts'
 import { InstalledModels, modelRecord } from './installed-models.ts'
@@ -16,6 +18,8 @@ export type ServiceOptions = {
   version: string
   engine: Pick<EngineClient, 'run' | 'cancel' | 'device' | 'stop'>
   reveal: (file: string) => void
+  /** The system's own panels. */
+  dialogs: Dialogs
   /** Tells every open window. */
   emit: (event: AppEvent) => void
   /** Everything of the person's lies below it. */
@@ -23,6 +27,13 @@ export type ServiceOptions = {
   modelsFolder?: string
   /** Puts the model that comes with Vignette in place. */
   install: (modelsFolder: string) => Promise<unknown>
+  /** Adapters that come with Vignette. */
+  starterAdapters?: string
+}
+
+export type Dialogs = {
+  /** Empty when the person thought better of it. */
+  choose(what: 'files' | 'folder'): Promise<string[]>
 }
 
 export type Services = {
@@ -38,12 +49,20 @@ export type Services = {
 
 /** The one place where the parts of the application are put together. */
 export async function createServices(options: ServiceOptions): Promise<Services> {
-  const { version, engine, reveal, emit, home = vignetteHome(), modelsFolder = modelHome(), install } = options
+  const { version, engine, reveal, dialogs, emit, home = vignetteHome(), modelsFolder = modelHome(), install } = options
   const log = createLog(join(home, 'logs', 'vignette.log'))
   log.info(`Vignette ${version} starts; Node ${process.versions.node} on ${process.platform} ${process.arch}`)
   const settings = await openSettings(join(home, 'settings.json'))
   const library = await Library.open({ folder: join(home, 'pictures'), indexFile: join(home, 'library.db'), log })
   const models = new InstalledModels({ folder: modelsFolder, installStarter: () => install(modelsFolder), log })
+  const adapters = await AdapterLibrary.open({
+    ...adapterPaths(home),
+    version,
+    starterFolder: options.starterAdapters ?? starterAdapters(),
+    shapeOf: (id) => models.shapeOf(id),
+    emit,
+    log,
+  })
   let device: DeviceReport | undefined
 
   async function askDevice(): Promise<void> {
@@ -62,6 +81,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     engine,
     library,
     folderOf: async (id) => (await models.find(id)).folder,
+    adapterFileOf: (id) => adapters.fileOf(id),
     onChange: (job) => emit({ type: 'job:changed', job }),
     onImage: (image) => emit({ type: 'image:added', image }),
     onCrash(message) {
@@ -78,7 +98,10 @@ export async function createServices(options: ServiceOptions): Promise<Services>
   )
 
   return {
-    handlers: createHandlers({ version, jobs, library, models, settings, device: () => device, reveal }),
+    handlers: createHandlers({
+      ...{ version, jobs, library, models, adapters, settings, reveal, dialogs },
+      device: () => device,
+    }),
     log,
     settings,
     library,
@@ -86,6 +109,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     async close() {
       await jobs.close()
       await engine.stop()
+      await adapters.close()
       library.close()
     },
   }

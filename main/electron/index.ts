@@ -4,6 +4,7 @@ import { reportError } from '../../models/errors.ts'
 import { version } from '../../package.json'
 import { createServices, vignetteHome, type Services } from '../app/services.ts'
 import { EngineClient } from '../engine/client.ts'
+import { dialogs } from './dialogs.ts'
 import { setUp, startEngine } from './engine-process.ts'
 import { registerSchemes, serveSchemes } from './images-protocol.ts'
 import { registerRequests, sendEvent } from './ipc.ts'
@@ -29,6 +30,7 @@ async function start(): Promise<void> {
       engine,
       install: (modelsFolder) => setUp(join(__dirname, 'set-up.cjs'), modelsFolder),
       reveal: (file) => shell.showItemInFolder(file),
+      dialogs,
       emit(event) {
         sendEvent(event)
         if (event.type === 'job:changed') showProgress(event.job)

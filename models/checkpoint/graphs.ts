@@ -22,6 +22,12 @@ export async function writePartsFile(folder: string, parts: PartsFile['parts']):
   await writeFile(join(folder, 'parts.json'), `${JSON.stringify({ version: 1, parts } satisfies PartsFile, null, 2)}\n`)
 }
 
+/** What the networks of a model folder look like, without its weights. */
+export async function readPartConfigs(folder: string): Promise<Pick<Part, 'part' | 'config'>[]> {
+  const { parts } = JSON.parse(await readFile(join(folder, 'parts.json'), 'utf8')) as PartsFile
+  return parts.map(({ part, config }) => ({ part, config }))
+}
+
 /** The parts of a model folder with the places of their weights, from its `parts.json` and the weight files' headers. */
 export async function readParts(folder: string): Promise<Part[]> {
   const { parts } = JSON.parse(await readFile(join(folder, 'parts.json'), 'utf8')) as PartsFile

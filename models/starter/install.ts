@@ -95,3 +95,8 @@ async function findPacked(): Promise<string> {
     hint: 'Add a model of your own: npm run convert -- FILE.safetensors',
   })
 }
+
+/** The folder of the adapters that come with the starter; it may not be there. */
+export function starterAdapters(): string {
+  return join(dirname(fileURLToPath(import.meta.url)), 'adapters')
+}

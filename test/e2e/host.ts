@@ -19,6 +19,8 @@ export type Host = {
   complaints: string[]
   /** Files shown in the file manager. */
   revealed: string[]
+  /** What the system's panel for choosing files answers next. */
+  chosen: string[]
   close: () => Promise<void>
 }
 
@@ -37,6 +39,7 @@ const types: Record<string, string> = {
 export async function openHost(browser: Browser, home: string): Promise<Host> {
   const revealed: string[] = []
   const complaints: string[] = []
+  const chosen: string[] = []
   let send: (event: AppEvent) => void = () => {}
   const engine = new EngineClient(() => forkEngine(join(root, 'out/main/engine.cjs'), { execArgv: [] }), {
     device: 'cpu',
@@ -49,6 +52,8 @@ export async function openHost(browser: Browser, home: string): Promise<Host> {
     modelsFolder: join(home, 'models'),
     install: () => Promise.resolve(), // the tiny model is all these tests need
     reveal: (file) => void revealed.push(file),
+    dialogs: { choose: async () => [...chosen] },
+    starterAdapters: join(home, 'starter-adapters'),
     emit: (event) => send(event),
   })
   const server = await serve(services)
@@ -71,7 +76,8 @@ export async function openHost(browser: Browser, home: string): Promise<Host> {
       invoke: async (name: string, input: unknown) =>
         (page.vignetteInvoke as (name: string, input: unknown) => unknown)(name, input),
       onEvent: (listener: (event: unknown) => void) => (listeners.add(listener), () => listeners.delete(listener)),
-      pathOf: () => '',
+      // Where a file lies on disk the test says, by its name.
+      pathOf: (file: File) => (page.vignettePaths as Record<string, string> | undefined)?.[file.name] ?? '',
     }
   })
   send = (event) => {
@@ -91,6 +97,7 @@ export async function openHost(browser: Browser, home: string): Promise<Host> {
     engine,
     complaints,
     revealed,
+    chosen,
     async close() {
       send = () => {}
       await page.close()

@@ -56,6 +56,10 @@ async function open(part: Partial<JobsOptions> = {}): Promise<Jobs> {
       },
     },
     folderOf: async () => '/models/tiny',
+    adapterFileOf: async (id) => {
+      if (id.startsWith('gone/')) throw new VignetteError('file-unreadable', 'gone')
+      return `/home/${id}`
+    },
     onChange: (job) => void shown.push({ ...job }),
     onImage: (image) => void images.push(image),
     onCrash: (message) => void crashes.push(message),
@@ -87,6 +91,24 @@ describe('the queue', () => {
     expect(images.map(({ id }) => id)).toEqual(['first-1'])
     expect(jobs.list()[0]).toMatchObject({ status: 'done', images: ['first-1'] })
     expect((await onDisk()).jobs.map(({ id }) => id)).toEqual([second])
+  })
+
+  it('gives the engine adapters by their files, and fails a job whose adapter is gone', async () => {
+    const jobs = await open()
+    const first = await jobs.add(request('first', { adapters: [{ file: 'own/ink.safetensors', weight: 0.5 }] }), [
+      'ink sets',
+    ])
+    await jobs.add(request('second', { adapters: [{ file: 'gone/ink.safetensors' }] }))
+    await until(() => engine.started.length === 1)
+    expect(engine.current.request.adapters).toMatchObject([{ file: '/home/own/ink.safetensors', weight: 0.5 }])
+    for (const message of ['ink sets', 'new']) engine.send({ type: 'notice', jobId: first, message })
+    engine.send({ type: 'finished', jobId: first })
+    await until(() => jobs.list()[1].status === 'failed')
+    expect(jobs.list()[0]).toMatchObject({
+      notices: ['ink sets', 'new'],
+      request: { adapters: [{ file: 'own/ink.safetensors' }] },
+    })
+    expect(jobs.list()[1].error?.code).toBe('file-unreadable')
   })
 
   it('has a job on disk before it shows it', async () => {

@@ -1,0 +1,21 @@
+import { dialog } from 'electron'
+import type { Dialogs } from '../app/services.ts'
+
+/** The system's own panels for choosing files. */
+export const dialogs: Dialogs = {
+  async choose(what) {
+    const { filePaths } = await dialog.showOpenDialog(
+      what === 'folder'
+        ? { title: 'Link a folder of adapters', properties: ['openDirectory'] }
+        : {
+            title: 'Add adapters',
+            properties: ['openFile', 'multiSelections'],
+            filters: [
+              { name: 'Adapters', extensions: ['safetensors'] },
+              { name: 'All files', extensions: ['*'] },
+            ],
+          },
+    )
+    return filePaths
+  },
+}
