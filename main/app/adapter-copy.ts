@@ -73,10 +73,9 @@ async function copySidecars(file: string, target: string): Promise<void> {
 /** `ink.safetensors`, or `ink-2.safetensors` where that name, or one of its sidecars', is taken. */
 export async function freeName(file: string, folder: string): Promise<string> {
   const taken = (await readdir(folder)).map((name) => name.toLowerCase())
-  // eslint-disable-next-line no-control-regex
   const base = basename(file)
     .replace(/\.safetensors$/i, '')
-    .replace(/[\u0000-\u001f<>:"/\\|?*]/g, '_')
+    .replace(/[\p{Cc}<>:"/\\|?*]/gu, '_') // what some system does not take in a name
     .replace(/^\.+/, '')
   const stem = base === '' ? 'adapter' : base
   for (let count = 1; ; count++) {
