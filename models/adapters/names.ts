@@ -75,8 +75,16 @@ function textAliases(path: string, target: 'text_encoder' | 'text_encoder_2'): s
   ])
 }
 
-/** Every name that a module of the model goes by -> the module. */
+const tables = new WeakMap<ModelShape, ReadonlyMap<string, ModulePlace>>()
+
+/** Every name that a module of the model goes by -> the module. Made once for each model. */
 export function aliasTable(shape: ModelShape): ReadonlyMap<string, ModulePlace> {
+  const table = tables.get(shape) ?? makeTable(shape)
+  tables.set(shape, table)
+  return table
+}
+
+function makeTable(shape: ModelShape): ReadonlyMap<string, ModulePlace> {
   const table = new Map<string, ModulePlace>()
   const add = (alias: string, place: ModulePlace) => {
     const known = table.get(alias)
