@@ -4,10 +4,10 @@ import { VignetteError } from '../../models/errors.ts'
 import type { SlotGroup } from '../../models/graph/graph.ts'
 import type { AdapterUse } from '../../preload/contract.ts'
 import type { AdapterReference } from '../export/metadata.ts'
-import type { AppliedAdapter, LoadedAdapter, LoadedGuidance } from '../pipeline/adapter-types.ts'
+import type { AppliedAdapter, LiveWeights, LoadedAdapter, LoadedGuidance } from '../pipeline/adapter-types.ts'
 import type { GenerateOptions } from '../pipeline/generate.ts'
 import { createSlots } from '../pipeline/slots.ts'
-import { effective } from '../pipeline/steps.ts'
+import { changes, effective } from '../pipeline/steps.ts'
 import type { OpenNetworks } from './networks.ts'
 import { withWeights } from './presets.ts'
 import { usualSlots } from './variants.ts'
@@ -15,7 +15,11 @@ import { usualSlots } from './variants.ts'
 /** What reading a file gives: numbers for the networks, or for guidance. */
 export type LoadedFile = { info: AdapterInfo; adapter?: LoadedAdapter; guidance?: LoadedGuidance }
 
-export type LoadFile = (file: string, rankBudget: number | undefined) => Promise<LoadedFile>
+/** Reads adapters for one model. */
+export interface AdapterSource {
+  load(file: string, rankBudget: number | undefined): Promise<LoadedFile>
+  readonly live: LiveWeights
+}
 
 /** The adapters of a job, with the networks open for them. */
 export type JobAdapters = {
@@ -36,7 +40,7 @@ export async function openAdapters(
   uses: readonly (readonly AdapterUse[])[],
   steps: number,
   networks: OpenNetworks,
-  load: LoadFile,
+  source: AdapterSource,
 ): Promise<JobAdapters> {
   const notices = new Set<string>()
   const files = new Map<string, LoadedFile>()
@@ -48,7 +52,7 @@ export async function openAdapters(
     for (const use of own) {
       if (use.weight === 0 && (use.textWeight ?? 0) === 0) continue // not even read
       const key = `${use.rankBudget ?? ''} ${use.file}`
-      const file = files.get(key) ?? (await load(use.file, use.rankBudget))
+      const file = files.get(key) ?? (await source.load(use.file, use.rankBudget))
       files.set(key, file)
       const filled = withWeights(use, file.info)
       if (file.guidance) {
@@ -83,6 +87,7 @@ export async function openAdapters(
     pictures.map(({ applied }) => applied),
     guidance,
     networks,
+    source.live,
   )
   return { pictures, ...(guidance ? { guidance } : {}), slots, notices: [...notices] }
 }
@@ -92,6 +97,7 @@ async function openSlots(
   pictures: readonly (readonly AppliedAdapter[])[],
   guidance: LoadedGuidance | undefined,
   networks: OpenNetworks,
+  weights: LiveWeights,
 ): Promise<JobAdapters['slots']> {
   const slots: JobAdapters['slots'] = {}
   const adapters = new Set(pictures.flat().map(({ adapter }) => adapter))
@@ -99,15 +105,18 @@ async function openSlots(
     if (!networks.has(target)) continue
     const paths = new Set([...adapters].flatMap(({ layers }) => [...(layers[target]?.keys() ?? [])]))
     const hasWords = target !== 'unet' && [...adapters].some(({ embeddings }) => embeddings?.size)
-    const isChanged = paths.size > 0 || hasWords
+    const livePaths = weights.paths(target, adapters)
+    const hasSlots = paths.size > 0 || hasWords
     const isMixed =
       target === 'unet' && !networks.singleRows && pictures.some((own) => keyOf(own) !== keyOf(pictures[0]))
-    const groups = isChanged ? await groupsOf(target, paths, networks) : undefined
+    const groups = hasSlots ? await groupsOf(target, paths, networks) : undefined
     const places = await networks.use(target, {
       ...(groups ? { slots: groups, mixed: isMixed } : {}),
+      ...(livePaths.size > 0 ? { live: livePaths } : {}),
       ...(target === 'unet' && guidance ? { guidance: { width: guidance.width } } : {}),
     })
-    if (isChanged) slots[target] = createSlots(target, places, { isMixed })
+    const live = livePaths.size > 0 ? { paths: livePaths, weights } : undefined
+    if (hasSlots || live) slots[target] = createSlots(target, places, { isMixed, live })
   }
   return slots
 }
@@ -132,7 +141,7 @@ function keyOf(applied: readonly AppliedAdapter[]): string {
 
 function referenceOf(use: AdapterUse, { info, adapter }: LoadedFile, { sha256 }: { sha256: string }): AdapterReference {
   const { start, end, ramp, rankBudget, weight = 0, textWeight = 0 } = use
-  const isEmbedding = adapter !== undefined && Object.values(adapter.layers).every((layers) => layers.size === 0)
+  const isEmbedding = adapter !== undefined && targets.every((target) => !changes(adapter, target))
   return {
     ...{ name: basename(info.file), sha256, weight, textWeight, start, end, ramp },
     ...{ matched: info.matched, total: info.total },

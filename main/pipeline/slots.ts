@@ -71,7 +71,11 @@ export function createSlots(
   }
 
   const liveOf = (weights: Weights): Weights =>
-    new Map([...weights].filter(([adapter]) => (adapter.live?.[target]?.size ?? 0) > 0))
+    new Map(
+      inOrder([...weights.keys()])
+        .filter((adapter) => (adapter.live?.[target]?.size ?? 0) > 0)
+        .map((adapter) => [adapter, weights.get(adapter)!]),
+    )
 
   const slotInputs = (rows: readonly Weights[]) => {
     const adapters = inOrder(rows.flatMap((weights) => [...weights.keys()]))
@@ -94,11 +98,7 @@ export function createSlots(
       const inputs = slotInputs(rows)
       return live ? { ...inputs, ...(await live.weights.inputs(target, live.paths, liveOf(rows[0]))) } : inputs
     },
-    apart: (weights) =>
-      [...liveOf(weights)]
-        .map(([{ sha256 }, weight]) => `${sha256} ${weight}`)
-        .sort()
-        .join(),
+    apart: (weights) => [...liveOf(weights)].map(([{ sha256 }, weight]) => `${sha256} ${weight}`).join(),
     check(adapters) {
       let [most, where] = [0, '']
       for (const { path } of layers) {

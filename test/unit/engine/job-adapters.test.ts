@@ -2,8 +2,9 @@ import { describe, expect, test } from 'vitest'
 import { openAdapters, type LoadedFile } from '../../../main/engine/job-adapters.ts'
 import type { OpenNetworks } from '../../../main/engine/networks.ts'
 import { slotsIn, type GraphVariant } from '../../../main/engine/variants.ts'
-import type { LoadedAdapter, LoadedGuidance } from '../../../main/pipeline/adapter-types.ts'
+import type { LiveWeights, LoadedAdapter, LoadedGuidance } from '../../../main/pipeline/adapter-types.ts'
 import { tensor } from '../../../main/pipeline/tensor.ts'
+import type { LivePart } from '../../../models/adapters/live.ts'
 import type { AdapterInfo } from '../../../models/adapters/types.ts'
 import type { SlotPlace } from '../../../models/build.ts'
 import { AdapterUse } from '../../../preload/contract.ts'
@@ -43,13 +44,22 @@ const guidanceOf = (name: string): LoadedGuidance => ({
   tokenOf: () => new Float32Array(8),
 })
 
+const norm: LoadedAdapter = {
+  ...{ name: 'norm', sha256: 'norm', layers: {} },
+  live: { unet: new Map([['a.norm1', {} as LivePart]]) },
+}
+const live: LiveWeights = {
+  paths: (target, adapters) => new Set([...adapters].flatMap((one) => [...(one.live?.[target]?.keys() ?? [])])),
+  inputs: async () => ({ 'a.norm1.weight': tensor(Float32Array.of(1), [1]) }),
+}
+
 const read: string[] = []
 async function load(file: string): Promise<LoadedFile> {
   read.push(file)
   const name = file.split('/').at(-1)!.replace('.safetensors', '')
   const info = { file, name, matched: 7, total: 9, role: name.startsWith('agd') ? 'guidance' : 'style' } as AdapterInfo
   if (info.role === 'guidance') return { info, guidance: guidanceOf(name) }
-  return { info, adapter: { ink, conv, text, word }[name] }
+  return { info, adapter: { ink, conv, text, word, norm }[name] }
 }
 const use = (name: string, changes: object = {}) =>
   AdapterUse.parse({ file: `/home/ada/${name}.safetensors`, ...changes })
@@ -57,7 +67,7 @@ const use = (name: string, changes: object = {}) =>
 async function open(uses: AdapterUse[][], singleRows = false) {
   read.length = 0
   const { used, networks } = fakeNetworks(singleRows)
-  return { ...(await openAdapters(uses, 10, networks, load)), used }
+  return { ...(await openAdapters(uses, 10, networks, { load, live })), used }
 }
 
 describe('networks for the adapters of a job', () => {
@@ -98,6 +108,14 @@ describe('networks for the adapters of a job', () => {
       ]),
     ).toBe(false)
     expect(await mixed([[use('ink')], []], true)).toBe(false)
+  })
+
+  test('take the weights of modules that an adapter changes otherwise as inputs', async () => {
+    const { used, slots } = await open([[use('norm')]])
+    expect(used.unet).toEqual({ live: new Set(['a.norm1']) })
+    expect(Object.keys((await slots.unet?.inputs([new Map()])) ?? {})).toEqual(['a.norm1.weight'])
+    const both = await open([[use('norm'), use('ink')]])
+    expect(both.used.unet).toEqual({ slots: new Set(['attention', 'mlp']), mixed: false, live: new Set(['a.norm1']) })
   })
 
   test('read each file once', async () => {
