@@ -2,17 +2,17 @@ import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { dequantizeGroups } from '../../kernels/int4.ts'
 import type { Part } from '../build.ts'
-import { requiredTensors, slotsOf } from '../build.ts'
+import { slotsOf } from '../build.ts'
 import { toFloat32 } from '../checkpoint/dtypes.ts'
 import { readParts } from '../checkpoint/graphs.ts'
 import { readFully } from '../checkpoint/safetensors.ts'
+import type { FamilyId } from '../family.ts'
 import type { StoredTensor } from '../graph/weights.ts'
 import type { MatMul } from '../quantize/algebra.ts'
 import { quantizeSteps } from '../quantize/policy.ts'
 import { layerShape } from './numbers.ts'
 import { modelShape } from './shape.ts'
 import type { AdapterTarget, ModelShape } from './types.ts'
-import type { FamilyId } from '../family.ts'
 
 // The weights that adapters change, from a model folder of any storage: as they would be without codes and smoothing.
 
@@ -46,18 +46,7 @@ export async function openBaseWeights(folder: string, family: FamilyId): Promise
   }
   const shape = modelShape(family, parts)
   const slots = new Map<AdapterTarget, ReadonlySet<string>>()
-  const readers = new Map(parts.map(({ part, tensors }) => [part, norms(part, tensors)] as const))
-
-  function norms(target: AdapterTarget, tensors: NetworkPart['tensors']): ReadonlyMap<string, string> {
-    // A norm that divides on behalf of smoothed layers: their vector is its own.
-    const { config } = partOf(target)
-    if (target !== 'unet' || ![...tensors.keys()].some((name) => name.endsWith('.weight.input_scale'))) return new Map()
-    return new Map(
-      quantizeSteps(config as Parameters<typeof quantizeSteps>[0]).flatMap(({ smoother, layers }) =>
-        smoother && 'norm' in smoother ? [[smoother.norm, layers[0].path] as const] : [],
-      ),
-    )
-  }
+  const dividers = new Map(parts.map((part) => [part.part, dividingNorms(part)] as const))
 
   const read = async (target: AdapterTarget, name: string): Promise<Uint8Array> => {
     const { file, offset, length } = tensorOf(target, name)!
@@ -78,8 +67,8 @@ export async function openBaseWeights(folder: string, family: FamilyId): Promise
   }
 
   const smoothings = new Map<string, Promise<Smoothing>>()
-  const smoothing = async (target: AdapterTarget, path: string): Promise<Smoothing> => {
-    const reader = readers.get(target)?.get(path)
+  const readSmoothing = async (target: AdapterTarget, path: string): Promise<Smoothing> => {
+    const reader = dividers.get(target)?.get(path)
     if (reader !== undefined) {
       const divided = await floats(target, `${reader}.weight.input_scale`)
       return divided ? { rows: divided.map((value) => 1 / value) } : {}
@@ -89,6 +78,13 @@ export async function openBaseWeights(folder: string, family: FamilyId): Promise
       await floats(target, `${path}.weight.output_scale`),
     ]
     return { ...(rows ? { rows } : {}), ...(columns ? { columns } : {}) }
+  }
+
+  const smoothing = (target: AdapterTarget, path: string): Promise<Smoothing> => {
+    const key = `${target} ${path}`
+    const known = smoothings.get(key) ?? readSmoothing(target, path)
+    smoothings.set(key, known)
+    return known
   }
 
   /** What the table holds for a weight, as the graph uses it. */
@@ -101,7 +97,7 @@ export async function openBaseWeights(folder: string, family: FamilyId): Promise
     const { n, channels, taps, k } = layerShape(shape.layers[target]!.get(path)!.weight)
     const group = (codes.shape[2] * 8) / bits
     const scales = new Uint16Array((await read(target, `${path}.weight.scales`)).buffer)
-    const bytes = await read(target, codes === undefined ? '' : `${path}.weight.q${bits}`)
+    const bytes = await read(target, `${path}.weight.q${bits}`)
     const matrix = dequantizeGroups({ codes: bytes, scales }, { n, k, bits, group })
     const [down, up] = [await floats(target, `${path}.weight.down`), await floats(target, `${path}.weight.up`)]
     if (down && up) {
@@ -119,22 +115,28 @@ export async function openBaseWeights(folder: string, family: FamilyId): Promise
       slots.set(target, known)
       return known
     },
-    smoothing(target, path) {
-      const key = `${target} ${path}`
-      const known = smoothings.get(key) ?? smoothing(target, path)
-      smoothings.set(key, known)
-      return known
-    },
+    smoothing,
     async module(target, path, matMul) {
-      const dims = shape.layers[target]?.get(path)?.weight ?? requiredTensors(target, partOf(target).config as never).get(`${path}.weight`)
+      const dims = shape.layers[target]?.get(path)?.weight
       if (!dims) throw new Error(`${path}: no such module`)
       const weight = await stored(target, path, matMul)
       const bias = await floats(target, `${path}.bias`)
-      const between = await this.smoothing(target, path)
+      const between = await smoothing(target, path)
       smooth({ weight, ...(bias ? { bias } : {}) }, between, 'off')
       return { shape: dims, weight, ...(bias ? { bias } : {}), ...between }
     },
   }
+}
+
+/** Norms that divide on behalf of smoothed layers, each with one of those: their vector is its own. */
+function dividingNorms({ part, config, tensors }: NetworkPart): ReadonlyMap<string, string> {
+  const isSmoothed = [...tensors.keys()].some((name) => name.endsWith('.weight.input_scale'))
+  if (part !== 'unet' || !isSmoothed) return new Map()
+  return new Map(
+    quantizeSteps(config).flatMap(({ smoother, layers }) =>
+      smoother && 'norm' in smoother ? [[smoother.norm, layers[0].path] as const] : [],
+    ),
+  )
 }
 
 /** Puts the smoothing on a weight [n, k] and its bias in place, or takes it off. */
@@ -152,8 +154,7 @@ export function smooth(
   }
   if (!down) return
   const k = weight.length / down.length
-  for (let row = 0; row < down.length; row++)
-    for (let i = row * k; i < (row + 1) * k; i++) weight[i] *= down[row]
+  for (let row = 0; row < down.length; row++) for (let i = row * k; i < (row + 1) * k; i++) weight[i] *= down[row]
   if (bias) for (let row = 0; row < down.length; row++) bias[row] *= down[row]
 }
 

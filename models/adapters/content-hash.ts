@@ -8,7 +8,12 @@ const chunkBytes = 4 << 20
  * SHA-256 of what a file contains: name, type, shape and bytes of each tensor, in the order of the names. The header's
  * order, the notes in it and where the tensors lie do not count, so a renamed or described copy has the same.
  */
-export async function contentHash(tensors: ReadonlyMap<string, StoredTensor>, signal?: AbortSignal): Promise<string> {
+export async function contentHash(
+  tensors: ReadonlyMap<string, StoredTensor>,
+  signal?: AbortSignal,
+  /** Where the tensors are read from when not from their files. */
+  bytesOf?: (tensor: StoredTensor) => Uint8Array | Promise<Uint8Array>,
+): Promise<string> {
   const hash = createHash('sha256')
   const names = [...tensors.keys()].sort()
   const buffer = Buffer.alloc(chunkBytes)
@@ -17,6 +22,11 @@ export async function contentHash(tensors: ReadonlyMap<string, StoredTensor>, si
     for (const name of names) {
       const { file, offset, length, dtype, shape } = tensors.get(name)!
       hash.update(`${JSON.stringify([name, dtype, shape])}\n`)
+      if (bytesOf) {
+        signal?.throwIfAborted()
+        hash.update(await bytesOf(tensors.get(name)!))
+        continue
+      }
       const handle = files.get(file) ?? (await open(file, 'r'))
       files.set(file, handle)
       for (let at = 0; at < length;) {

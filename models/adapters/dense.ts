@@ -58,7 +58,9 @@ export function changedBias(base: Float32Array, changes: readonly Change[]): Flo
 
 /** Whether a part changes a layer's bias. */
 export function changesBias({ kind, tensors, origin }: AdapterPart): boolean {
-  return Boolean(tensors.diff_b || tensors.up_bias || (kind === 'ia3' && (origin === 'peft' || !isFlat(tensors.ia3?.shape))))
+  return Boolean(
+    tensors.diff_b || tensors.up_bias || (kind === 'ia3' && (origin === 'peft' || !isFlat(tensors.ia3?.shape))),
+  )
 }
 
 /** Whether a part changes a layer's weight. */
@@ -227,7 +229,13 @@ function isOnInput(part: AdapterPart, numbers: PartNumbers, n: number): boolean 
 }
 
 /** sums [n, k] += weight · change [rows, k], the rows that the part has. */
-function addRows(part: AdapterPart, sums: Float64Array, change: Float32Array, weight: number, { n, k }: LayerShape): void {
+function addRows(
+  part: AdapterPart,
+  sums: Float64Array,
+  change: Float32Array,
+  weight: number,
+  { n, k }: LayerShape,
+): void {
   const [from, start, rows] = overlap(part, change.length / k, n)
   for (let i = 0, at = start * k, to = from * k; i < rows * k; i++) sums[to++] += weight * change[at++]
 }

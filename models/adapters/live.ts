@@ -7,15 +7,15 @@ import type { PartNumbers } from './numbers.ts'
 import { need } from './numbers.ts'
 import type { AdapterPart } from './types.ts'
 
-/** What an adapter does to one module otherwise than by factors. */
-export type LivePart = {
+/** What an adapter does to one module otherwise than by factors; mostly one thing. */
+export type LivePart = readonly {
   part: AdapterPart
   numbers: PartNumbers
   /** Of a LoRA whose factors are in a slot only the bias is left. */
   isBiasOnly?: boolean
-}
+}[]
 
-export type LiveChange = LivePart & { weight: number }
+export type LiveChange = LivePart[number] & { weight: number }
 
 /** A module whose weights come with each run: arrays that stay the same and are filled anew when adapters change. */
 export interface LiveModule {
@@ -51,7 +51,11 @@ export async function openLiveModule(readBase: () => Promise<BaseModule>, matMul
   }
   const scatter = (changes: readonly LiveChange[]) => {
     for (const { numbers } of changes) {
-      if (!originals.has(numbers)) originals.set(numbers, Float32Array.from(numbers.places!, (place) => weight[place]))
+      if (!originals.has(numbers))
+        originals.set(
+          numbers,
+          Float32Array.from(numbers.places!, (place) => weight[place]),
+        )
     }
     for (const { part, numbers, weight: share } of changes) {
       const { data } = need(part, numbers, 'sparse_delta')

@@ -105,7 +105,14 @@ function turnInputs(
   }
   const terms = part.neumannTerms ?? 5
   // Without the series PEFT's transform is that of −Q.
-  const turns = terms > 0 ? seriesOf(skew, b, terms, weight) : rotations(skew.map((value) => -value), b, weight)
+  const turns =
+    terms > 0
+      ? seriesOf(skew, b, terms, weight)
+      : rotations(
+          skew.map((value) => -value),
+          b,
+          weight,
+        )
   const out = new Float64Array(current.length)
   for (let row = 0; row < n; row++) {
     for (let block = 0; block < count; block++) {
