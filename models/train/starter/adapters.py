@@ -29,6 +29,7 @@ from .scene import LEVELS, sample
 from .unet import CHARACTER_WEIGHT, OFFSET_NOISE
 
 EMPTY_SHARE = 0.1
+NAMED_SHARE = 0.6  # of a batch shows the character, the rest what it must leave alone
 BARE_SHARE = 0.2  # of a style's captions name no style, so that the adapter draws so in any case
 STYLE_SEED = 600_000_000
 STYLE_PICTURES, PORTRAITS = 60, 30  # what a person might have
@@ -137,11 +138,12 @@ def character(clip: str, run: str, atlas_dir: str, work: str, out: str, name: st
     kept = [Shown(starter, rows, says), Shown(starter, doubles, [[c.text for c in e.captions] for e in doubles]),
             Shown(starter, others, [[c.text for c in e.captions] for e in others])]
     adapter = Adapter.new(starter.unet, rank, targets)
-    half = batch // 2
+    half = round(batch * NAMED_SHARE)
+    rest, few = batch - half, (batch - half) // 5
 
     def loss() -> tuple[torch.Tensor, float]:
         x, context, mask = shown.batch(half, 0.0)
-        parts = [k.batch(n, EMPTY_SHARE) for k, n in zip(kept, (half - 2 * (half // 5), half // 5, half // 5))]
+        parts = [k.batch(n, EMPTY_SHARE) for k, n in zip(kept, (rest - 2 * few, few, few))]
         class_x, class_context = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
         t, noisy, v = noised.draw(x)
         class_t, class_noisy, _ = noised.draw(class_x)

@@ -155,7 +155,7 @@ class _Writer:
 
     def colour(self, slot: int, part: str, value: str) -> str:
         """The colour word with a trailing space; now and then a colour goes unmentioned."""
-        if not value or self.r.random() < 0.06:
+        if not value or (self.r.random() < 0.06 and not self.scene.characters[slot].name):
             return ""
         self.state(f"{slot}.{part}", value)
         return self.r.choice(COLOUR.get(value, [value])) + " "

@@ -48,6 +48,8 @@ class Guidance(nn.Module):
         self.register_buffer("frequencies", torch.randn(h) * FREQUENCY)
         self.register_buffer("phases", torch.rand(h))
         self.linear_1, self.linear_2, self.norm = nn.Linear(h, 4 * h), nn.Linear(4 * h, h), nn.LayerNorm(h)
+        # One token among eighty: it starts large, or the scale would hardly be heard at first.
+        nn.init.constant_(self.norm.weight, 4.0)
         self.time = nn.Parameter(nn.init.xavier_uniform_(torch.empty(h, temb)))
         self.text = nn.Parameter(nn.init.xavier_uniform_(torch.empty(h, text)))
         self.paths = list(sites)
@@ -168,10 +170,10 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("clip", "run", "work", "out"):
         p.add_argument(name)
-    p.add_argument("--width", type=int, default=32)
+    p.add_argument("--width", type=int, default=40)
     p.add_argument("--steps", type=int, default=1500)
-    p.add_argument("--batch", type=int, default=32)
-    p.add_argument("--lr", type=float, default=2e-3)
+    p.add_argument("--batch", type=int, default=16)
+    p.add_argument("--lr", type=float, default=4e-3)
     a = p.parse_args()
     torch.set_num_threads(1)
     train(a.clip, a.run, a.work, a.out, a.width, a.steps, a.batch, a.lr)
