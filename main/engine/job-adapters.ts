@@ -13,7 +13,13 @@ import { withWeights } from './presets.ts'
 import { usualSlots } from './variants.ts'
 
 /** What reading a file gives: numbers for the networks, or for guidance. */
-export type LoadedFile = { info: AdapterInfo; adapter?: LoadedAdapter; guidance?: LoadedGuidance }
+export type LoadedFile = {
+  info: AdapterInfo
+  adapter?: LoadedAdapter
+  guidance?: LoadedGuidance
+  /** What the person should know of it. */
+  notices?: readonly string[]
+}
 
 /** Reads adapters for one model. */
 export interface AdapterSource {
@@ -54,6 +60,7 @@ export async function openAdapters(
       const key = `${use.rankBudget ?? ''} ${use.file}`
       const file = files.get(key) ?? (await source.load(use.file, use.rankBudget))
       files.set(key, file)
+      for (const notice of file.notices ?? []) notices.add(notice)
       const filled = withWeights(use, file.info)
       if (file.guidance) {
         if (guidance) throw twoDistillers(guidance, file.guidance)

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { version } from '../../package.json'
+import type { GenerateRequest } from '../../preload/contract.ts'
 import { limits } from '../../preload/limits.ts'
 import { writeGraphs } from '../../models/checkpoint/graphs.ts'
 import { fromSystemError } from '../../models/errors.ts'
@@ -9,11 +10,13 @@ import { encodePng } from '../export/png.ts'
 import { generate } from '../pipeline/generate.ts'
 import type { RgbImage } from '../pipeline/image.ts'
 import { createTokenizer, type Tokenizer } from '../pipeline/tokenizer.ts'
-import type { GenerateJob } from '../pipeline/types.ts'
+import type { GenerateJob, PictureChoice } from '../pipeline/types.ts'
+import { openAdapterFiles, type AdapterFiles } from './adapters.ts'
+import { openAdapters } from './job-adapters.ts'
 import { tileAbovePixels } from './memory.ts'
 import { runtimeVersion, type OpenNetworks } from './networks.ts'
 import { readMask, readPicture } from './pictures.ts'
-import type { EngineEvent, EngineJob } from './protocol.ts'
+import type { BatchPicture, EngineEvent, EngineJob } from './protocol.ts'
 import { checkAgainstModel } from './request.ts'
 
 const previewIntervalMs = 250
@@ -24,17 +27,40 @@ function clipTokenizer(): Promise<Tokenizer> {
   return (tokenizer ??= readClipMerges().then(createTokenizer))
 }
 
+/** Adapters that were read for the model that is open, so that the next job has them at once. */
+let adapterFiles: { networks: OpenNetworks; files: AdapterFiles } | undefined
+async function adapterFilesOf(networks: OpenNetworks): Promise<AdapterFiles> {
+  if (adapterFiles?.networks !== networks) {
+    await adapterFiles?.files.release()
+    adapterFiles = { networks, files: openAdapterFiles(networks.folder) }
+  }
+  return adapterFiles.files
+}
+
 /**
  * All pictures of one job from `firstIndex` on, one after the other with consecutive seeds: a picture of a series then
- * is, to the byte, the one its seed makes alone. Ends by returning; whoever stops iterating cancels it. Every finished
- * picture is a whole PNG that carries its recipe.
+ * is, to the byte, the one its seed makes alone. Those of a `batch` are drawn side by side, and are what they would be alone
+ * but for the last digits. Ends by returning; whoever stops iterating cancels it. Every finished picture is a whole PNG
+ * that carries its recipe.
  */
 export async function* runJob(job: EngineJob, networks: OpenNetworks, firstIndex = 0): AsyncGenerator<EngineEvent> {
   const { id: jobId, request } = job
   const { width, height } = request
   checkAgainstModel(request, networks.manifest)
   if (request.speed !== 'exact' && !networks.has('unet_shallow')) await addOuterLayers(job.modelFolder, networks)
+  const choices = picturesOf(job)
   const first = networks.manifest.networks.filter((name) => name.startsWith('text_encoder') || name === 'unet')
+  if (choices.some(({ adapters }) => adapters.length > 0))
+    yield { type: 'phase', jobId, index: firstIndex, phase: 'loading' }
+  const steps = request.timesteps?.length ?? request.steps
+  const files = await adapterFilesOf(networks)
+  const adapters = await openAdapters(
+    choices.map((choice) => choice.adapters),
+    steps,
+    networks,
+    files,
+  )
+  for (const message of adapters.notices) yield { type: 'notice', jobId, message }
   if (first.some((name) => !networks.loaded().includes(name))) {
     yield { type: 'phase', jobId, index: firstIndex, phase: 'loading' }
     await networks.preload(first)
@@ -43,29 +69,36 @@ export async function* runJob(job: EngineJob, networks: OpenNetworks, firstIndex
   const init = request.initImage === undefined ? undefined : await readPicture(request.initImage, width, height)
   const mask = request.maskImage === undefined ? undefined : await readMask(request.maskImage, width, height)
 
-  const said = new Set<string>()
-  for (let index = firstIndex; index < request.count; index++) {
-    const seed = (request.seed + index) % (limits.maxSeed + 1)
-    const one: GenerateJob = {
-      prompt: request.prompt,
-      negativePrompt: request.negativePrompt,
-      width,
-      height,
-      steps: request.steps,
-      seed,
-      sampler: request.sampler,
-      schedule: request.schedule,
-      guidanceScale: request.guidanceScale,
-      guidanceRescale: request.guidanceRescale,
-      clipSkip: request.clipSkip,
-      zeroTerminalSnr: request.zeroTerminalSnr ?? networks.manifest.schedule.zeroTerminalSnr,
-      ...(init ? { init: { image: init.pixels, strength: request.strength } } : {}),
-      ...(mask ? { mask: mask.pixels } : {}),
-      preview: request.preview,
-      speed: request.speed,
-    }
+  const common: GenerateJob = {
+    prompt: request.prompt,
+    negativePrompt: request.negativePrompt,
+    width,
+    height,
+    steps: request.steps,
+    seed: request.seed,
+    sampler: request.sampler,
+    schedule: request.schedule,
+    guidanceScale: request.guidanceScale,
+    guidanceRescale: request.guidanceRescale,
+    clipSkip: request.clipSkip,
+    zeroTerminalSnr: request.zeroTerminalSnr ?? networks.manifest.schedule.zeroTerminalSnr,
+    ...(init ? { init: { image: init.pixels, strength: request.strength } } : {}),
+    ...(mask ? { mask: mask.pixels } : {}),
+    preview: request.preview,
+    speed: request.speed,
+    timesteps: request.timesteps,
+    eta: request.eta,
+    guidanceAdapter: adapters.guidance,
+  }
+  const all = choices.map((choice, i): PictureChoice => ({ ...choice, adapters: adapters.pictures[i].applied }))
+  const left = all.slice(firstIndex)
+  if (left.length === 0) return
+  const said = new Set<string>(adapters.notices)
+  let index = firstIndex
+  for (const pictures of job.batch ? [left] : left.map((one) => [one])) {
+    const options = { tileAbovePixels: tileAbovePixels(), pictures, slots: adapters.slots }
     let previewAt = -Infinity
-    for await (const event of generate(one, networks, clip, { tileAbovePixels: tileAbovePixels() })) {
+    for await (const event of generate(common, networks, clip, options)) {
       switch (event.type) {
         case 'phase':
           yield { type: 'phase', jobId, index, phase: event.phase }
@@ -91,11 +124,16 @@ export async function* runJob(job: EngineJob, networks: OpenNetworks, firstIndex
           break
         case 'image': {
           yield { type: 'phase', jobId, index, phase: 'saving' }
-          const recipe = describe({ ...job, request: { ...request, seed } }, event.image, networks)
+          const { references } = adapters.pictures[index]
+          const recipe = describe({ ...request, ...choices[index] }, event.image, networks)
+          if (pictures.length > 1) recipe.engine.batch = pictures.length
+          if (references.length > 0) recipe.adapters = references
           if (init) recipe.pictures = { init: init.reference, ...(mask ? { mask: mask.reference } : {}) }
           const png = encodePng(event.image, recipeChunks(recipe))
           await networks.trim()
-          yield { type: 'image', jobId, index, seed, width: event.image.width, height: event.image.height, png }
+          const { seed, image } = event
+          yield { type: 'image', jobId, index, seed, width: image.width, height: image.height, png }
+          index++
           break
         }
         default:
@@ -103,6 +141,18 @@ export async function* runJob(job: EngineJob, networks: OpenNetworks, firstIndex
       }
     }
   }
+}
+
+type Choice = Required<BatchPicture>
+
+/** What each picture of a job has of its own. */
+function picturesOf({ request, batch }: EngineJob): Choice[] {
+  const { prompt, negativePrompt, guidanceScale, adapters, count } = request
+  const own: readonly BatchPicture[] = batch ?? Array.from({ length: count }, () => ({}))
+  return own.map((picture, i) => ({
+    ...{ prompt, negativePrompt, guidanceScale, adapters, seed: (request.seed + i) % (limits.maxSeed + 1) },
+    ...picture,
+  }))
 }
 
 /** Graphs of a folder that an earlier Vignette made, which had no outer layers; one that cannot be written stays as it is. */
@@ -115,7 +165,7 @@ async function addOuterLayers(modelFolder: string, networks: OpenNetworks): Prom
   }
 }
 
-function describe({ request }: EngineJob, image: RgbImage, { manifest, provider, mode }: OpenNetworks): Recipe {
+function describe(request: GenerateRequest, image: RgbImage, { manifest, provider, mode }: OpenNetworks): Recipe {
   return {
     version: 1,
     app: `Vignette ${version}`,

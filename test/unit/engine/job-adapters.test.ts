@@ -46,7 +46,7 @@ const guidanceOf = (name: string): LoadedGuidance => ({
 
 const norm: LoadedAdapter = {
   ...{ name: 'norm', sha256: 'norm', layers: {} },
-  live: { unet: new Map([['a.norm1', {} as LivePart]]) },
+  live: { unet: new Map([['a.norm1', [] as LivePart[]]]) },
 }
 const live: LiveWeights = {
   paths: (target, adapters) => new Set([...adapters].flatMap((one) => [...(one.live?.[target]?.keys() ?? [])])),

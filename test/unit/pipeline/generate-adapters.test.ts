@@ -155,7 +155,7 @@ describe('a batch', () => {
 })
 
 test('rows whose weights of the network differ are not in one run', async () => {
-  const norm = { ...ink, sha256: 'norm', live: { unet: new Map([['n', {} as LivePart]]) } }
+  const norm = { ...ink, sha256: 'norm', live: { unet: new Map([['n', [] as LivePart[]]]) } }
   const fed: number[] = []
   const weights: LiveWeights = {
     paths: () => new Set(['n']),

@@ -121,7 +121,7 @@ describe('inputs of the slots', () => {
 })
 
 describe('weights that are inputs', () => {
-  const norm: LoadedAdapter = { ...ink, name: 'norm', sha256: 'norm', live: { unet: new Map([['n', {} as LivePart]]) } }
+  const norm: LoadedAdapter = { ...ink, name: 'norm', sha256: 'norm', live: { unet: new Map([['n', [] as LivePart[]]]) } }
   const live = (asked: unknown[] = []): LiveWeights => ({
     paths: () => new Set(['n']),
     async inputs(target, paths, weights) {
