@@ -4,7 +4,6 @@ import type { OpenNetworks } from '../../../main/engine/networks.ts'
 import { slotsIn, type GraphVariant } from '../../../main/engine/variants.ts'
 import type { LiveWeights, LoadedAdapter, LoadedGuidance } from '../../../main/pipeline/adapter-types.ts'
 import { tensor } from '../../../main/pipeline/tensor.ts'
-import type { LivePart } from '../../../models/adapters/live.ts'
 import type { AdapterInfo } from '../../../models/adapters/types.ts'
 import type { SlotPlace } from '../../../models/build.ts'
 import { AdapterUse } from '../../../preload/contract.ts'
@@ -46,7 +45,7 @@ const guidanceOf = (name: string): LoadedGuidance => ({
 
 const norm: LoadedAdapter = {
   ...{ name: 'norm', sha256: 'norm', layers: {} },
-  live: { unet: new Map([['a.norm1', [] as LivePart[]]]) },
+  live: { unet: new Map([['a.norm1', {} as never]]) },
 }
 const live: LiveWeights = {
   paths: (target, adapters) => new Set([...adapters].flatMap((one) => [...(one.live?.[target]?.keys() ?? [])])),

@@ -6,7 +6,6 @@ import type { FloatTensor } from '../../../main/pipeline/tensor.ts'
 import { createTextCache } from '../../../main/pipeline/text-cache.ts'
 import { createTokenizer, type Tokenizer } from '../../../main/pipeline/tokenizer.ts'
 import type { GenerateEvent, GenerateJob, Networks } from '../../../main/pipeline/types.ts'
-import type { LivePart } from '../../../models/adapters/live.ts'
 import { readClipMerges } from '../../../models/tokenizer/load.ts'
 import { apply, loraOf } from './fake-adapters.ts'
 import { gaussianNetworks, smallJob } from './gaussian-networks.ts'
@@ -155,7 +154,7 @@ describe('a batch', () => {
 })
 
 test('rows whose weights of the network differ are not in one run', async () => {
-  const norm = { ...ink, sha256: 'norm', live: { unet: new Map([['n', [] as LivePart[]]]) } }
+  const norm = { ...ink, sha256: 'norm', live: { unet: new Map([['n', {} as never]]) } }
   const fed: number[] = []
   const weights: LiveWeights = {
     paths: () => new Set(['n']),
