@@ -1,12 +1,12 @@
 import { basename, extname } from 'node:path'
 import type { SafetensorsFile } from '../checkpoint/safetensors.ts'
 import type { StoredTensor } from '../graph/weights.ts'
-import type { EmbeddingPart } from './types.ts'
+import type { EmbeddingPart, ModelShape } from './types.ts'
 
 type Found = { embeddings: EmbeddingPart[]; used: Set<string> }
 
-/** Widths of the text towers that embeddings are made for (formats.md, section 5.11). */
-const widths = new Set([768, 1024, 1280])
+/** Widths of the text towers of published models (formats.md, section 5.11). */
+const published = [768, 1024, 1280]
 
 const vectorsOf = (tensor: StoredTensor): StoredTensor | undefined => {
   const { shape } = tensor
@@ -17,9 +17,18 @@ const vectorsOf = (tensor: StoredTensor): StoredTensor | undefined => {
 
 /**
  * Textual-inversion embeddings of a file: `emb_params`, `clip_l` with `clip_g`, or tensors named by their word (several
- * vectors of one word as `word`, `word_1`, …). The word is the file's name where the tensor has none of its own.
+ * vectors of one word as `word`, `word_1`, …). The word is the file's name where the tensor has none of its own. `shape` is
+ * the model's, whose text encoders may be of a width of their own.
  */
-export function embeddingsIn({ path, tensors, metadata }: SafetensorsFile, isAlone: boolean): Found {
+export function embeddingsIn(
+  { path, tensors, metadata }: SafetensorsFile,
+  isAlone: boolean,
+  { layers }: Pick<ModelShape, 'layers'> = { layers: {} },
+): Found {
+  const own = [layers.text_encoder, layers.text_encoder_2].flatMap(
+    (encoder) => encoder?.get('text_model.embeddings.token_embedding')?.weight[1] ?? [],
+  )
+  const widths = new Set([...published, ...own])
   const fileWord = basename(path, extname(path))
   const found: Found = { embeddings: [], used: new Set() }
   const add = (name: string, token: string, target: EmbeddingPart['target']) => {

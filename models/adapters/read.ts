@@ -119,6 +119,7 @@ async function examine(opened: Opened, wanted: ModelShape | undefined): Promise<
   const { embeddings, used } = embeddingsIn(
     { ...opened, tensors: opened.tensors },
     groups.every(({ tensors }) => Object.keys(tensors).length === 0),
+    shape,
   )
   const fitting = embeddings.filter(({ target }) => shape.layers[target])
   const places = aliasTable(shape)
