@@ -5,7 +5,6 @@ import { JsonFile, readJson } from './files.ts'
 /** What was read from one file, for as long as its stamp stays the same. */
 type Entry = {
   stamp: string
-  fingerprint?: string
   hash?: string
   /** By model: what the file is to it. */
   infos: Record<string, AdapterInfo>
@@ -19,7 +18,6 @@ const Stored = z.object({
     z.string(),
     z.object({
       stamp: z.string(),
-      fingerprint: z.string().optional(),
       hash: z.string().optional(),
       infos: z.record(
         z.string(),
@@ -65,17 +63,12 @@ export class AdapterCache {
     this.#isChanged = true
   }
 
-  /** The fingerprint, or the hash, of a file as it is now; made and kept when it is not known. */
-  async content(
-    file: string,
-    stamp: string,
-    what: 'fingerprint' | 'hash',
-    make: () => Promise<string>,
-  ): Promise<string> {
+  /** The hash of a file's content as it is now; made and kept when it is not known. */
+  async hash(file: string, stamp: string, make: () => Promise<string>): Promise<string> {
     const known = this.#entries.get(file)
-    if (known?.stamp === stamp && known[what] !== undefined) return known[what]
+    if (known?.stamp === stamp && known.hash !== undefined) return known.hash
     const made = await make()
-    this.#entry(file, stamp)[what] = made
+    this.#entry(file, stamp).hash = made
     this.#isChanged = true
     return made
   }

@@ -4,7 +4,7 @@ import * as z from 'zod'
 import type { AdapterInfo, ModelShape } from '../../models/adapters/types.ts'
 import { readSafetensors } from '../../models/checkpoint/safetensors.ts'
 import { reportError, VignetteError, type ErrorReport } from '../../models/errors.ts'
-import type { AdapterCandidate, AdapterRecord, AppEvent } from '../../preload/contract.ts'
+import type { AdapterCandidate, AdapterCard, AdapterRecord, AppEvent } from '../../preload/contract.ts'
 import { moveToBin, takeFromBin } from './adapter-bin.ts'
 import { AdapterCache } from './adapter-cache.ts'
 import { cardOf, expectAdapter, recordOf, refusedCard } from './adapter-cards.ts'
@@ -52,6 +52,8 @@ const StoredLinks = z.object({ version: z.literal(1), links: z.array(z.string())
 
 /** Files read at once, and how often the window hears of them. */
 const readers = 4
+/** Notes in a header make files of the same content differ in size, by not more than this. */
+const maxNoteBytes = 16 << 20
 const tellEveryMs = 400
 
 /**
@@ -134,7 +136,6 @@ export class AdapterLibrary {
     const work = async () => {
       for (let file; (file = queue.shift());) {
         const record = await this.#recordOf(file, against)
-        if (record) await this.#contentOf(file, 'fingerprint')
         done++
         const before = shown.get(file.id)
         if (record && JSON.stringify(before) !== JSON.stringify(record)) {
@@ -162,7 +163,7 @@ export class AdapterLibrary {
       const card = cardOf(await this.#reader.inspect(file, shape))
       if (card.verdict.fit === 'refused')
         return { file, card: { ...card, bytes: size }, error: await refusalOf(file, card) }
-      const twin = await this.#twinOf(file, model)
+      const twin = await this.#twinOf(file, card, model)
       return { file, card, ...(twin ? { known: { id: twin.id, name: twin.name } } : {}) }
     } catch (error) {
       const report = reportError(error)
@@ -192,7 +193,7 @@ export class AdapterLibrary {
     const { card, error } = await this.#inspect(file, model)
     expectAdapter(card, error)
     await this.scan(model) // all that is there has been seen
-    const twin = await this.#twinOf(file, model)
+    const twin = await this.#twinOf(file, card, model)
     if (twin) return { adapter: twin, isNew: false }
     if (isLink) {
       await this.link(file)
@@ -324,16 +325,11 @@ export class AdapterLibrary {
     return info.verdict.fit === 'refused' ? undefined : recordOf(found, info)
   }
 
-  #contentOf({ file, stamp }: FoundFile, what: 'fingerprint' | 'hash'): Promise<string> {
-    return this.#cache.content(file, stamp, what, () => this.#reader[what](file))
-  }
-
   /** Takes a file into the lists and tells the window. */
   async #show(place: AdapterPlace, file: string, model: string): Promise<AdapterRecord> {
     const found = await look(place, file)
     const record = found && (await this.#recordOf(found, await this.#against(model)))
     if (!record) throw missingAdapter(basename(file))
-    await this.#contentOf(found, 'fingerprint')
     this.#found.set(record.id, found)
     const shown = this.#shown.get(model) ?? new Map<string, AdapterRecord>()
     this.#shown.set(model, shown.set(record.id, record))
@@ -343,16 +339,18 @@ export class AdapterLibrary {
   }
 
   /** What the library is known to have of the same content. Few bytes decide whether all need to be compared. */
-  async #twinOf(file: string, model: string): Promise<AdapterRecord | undefined> {
+  async #twinOf(file: string, card: AdapterCard, model: string): Promise<AdapterRecord | undefined> {
     const path = await realpath(file)
-    const own = await this.#reader.fingerprint(path)
+    const resembles = await this.#reader.resemblance(path)
     let ownHash: string | undefined
     for (const record of this.#shown.get(model)?.values() ?? []) {
       const found = this.#found.get(record.id)
       if (!found) continue
       if (found.file === path) return record
-      if ((await this.#contentOf(found, 'fingerprint')) !== own) continue
-      if ((await this.#contentOf(found, 'hash')) === (ownHash ??= await this.#reader.hash(path))) return record
+      const isLike = record.total === card.total && Math.abs(record.bytes - card.bytes) <= maxNoteBytes
+      if (!isLike || !(await resembles(found.file).catch(() => false))) continue
+      const hash = await this.#cache.hash(found.file, found.stamp, () => this.#reader.hash(found.file))
+      if (hash === (ownHash ??= await this.#reader.hash(path))) return record
     }
     return undefined
   }
