@@ -31,6 +31,12 @@ beforeAll(async () => {
     [`${xl}.lora_up.weight`]: { shape: [640, 4], data: new Float32Array(2560) },
   })
   await writeFile(join(home, 'broken.safetensors'), 'this is no adapter')
+  const pictures = [
+    { prompt: 'a fox', adapters: ['ink.safetensors:0.5'] },
+    { prompt: 'a barn', seed: 3, guidanceScale: 2, adapters: [{ file: 'wash.safetensors', ramp: 'ease-in' }] },
+    { prompt: 'a cat', negativePrompt: 'rain' },
+  ]
+  await writeFile(join(home, 'pictures.json'), JSON.stringify(pictures))
 })
 beforeEach(async () => {
   folder = join(home, `out-${count++}`)
@@ -86,12 +92,6 @@ describe('npm run generate with adapters', () => {
   })
 
   test('draws the pictures of a list side by side', async () => {
-    const pictures = [
-      { prompt: 'a fox', adapters: ['ink.safetensors:0.5'] },
-      { prompt: 'a barn', seed: 3, guidanceScale: 2, adapters: [{ file: 'wash.safetensors', ramp: 'ease-in' }] },
-      { prompt: 'a cat', negativePrompt: 'rain' },
-    ]
-    await writeFile(join(home, 'pictures.json'), JSON.stringify(pictures))
     const { code, stdout } = await generate(...drawing, '--steps', '2', '--batch', '../pictures.json', '--out', 'p.png')
     expect(code).toBe(0)
     expect(stdout).toContain('3 pictures of 64 × 64')
