@@ -6,7 +6,7 @@ import type { AdapterUse } from '../../preload/contract.ts'
 import type { AdapterReference } from '../export/metadata.ts'
 import type { AppliedAdapter, LiveWeights, LoadedAdapter, LoadedGuidance } from '../pipeline/adapter-types.ts'
 import type { GenerateOptions } from '../pipeline/generate.ts'
-import { createSlots } from '../pipeline/slots.ts'
+import { createSlots, type Slots } from '../pipeline/slots.ts'
 import { changes, effective } from '../pipeline/steps.ts'
 import type { OpenNetworks } from './networks.ts'
 import { withWeights } from './presets.ts'
@@ -123,8 +123,20 @@ async function openSlots(
       ...(target === 'unet' && guidance ? { guidance: { width: guidance.width } } : {}),
     })
     const live = livePaths.size > 0 ? { paths: livePaths, weights } : undefined
-    if (hasSlots || live) slots[target] = createSlots(target, places, { isMixed, live })
+    if (!hasSlots && !live) continue
+    const key = JSON.stringify([target, isMixed, places.map(({ path }) => path), [...livePaths].sort()])
+    const made = slotsOf(networks).get(key) ?? createSlots(target, places, { isMixed, live })
+    slotsOf(networks).set(key, made)
+    slots[target] = made
   }
+  return slots
+}
+
+/** Joined factors outlive a job: the next one often has the same adapters. */
+const kept = new WeakMap<OpenNetworks, Map<string, Slots>>()
+function slotsOf(networks: OpenNetworks): Map<string, Slots> {
+  const slots = kept.get(networks) ?? new Map<string, Slots>()
+  kept.set(networks, slots)
   return slots
 }
 

@@ -26,7 +26,8 @@ export interface Slots {
 /** Total rank of a layer above which the person is told (methods.md, section 11). */
 const noticedRank = 256
 
-/** Joined factors are kept for the sets that acted last, as long as they take no more than this. */
+/** Joined factors are kept for the sets that acted last: so many, and as long as their copies take no more than this. */
+const keptSets = 8
 const keptBytes = 1e9
 
 export type SlotsOptions = {
@@ -44,9 +45,10 @@ export function createSlots(
 ): Slots {
   const places = new Map(layers.map((layer) => [layer.path, layer]))
   const sets = new Map<string, FactorSet>()
-  const numbers = new Map<LoadedAdapter, number>()
+  const numbers = new WeakMap<LoadedAdapter, number>()
+  let counted = 0
   const numberOf = (adapter: LoadedAdapter) => {
-    if (!numbers.has(adapter)) numbers.set(adapter, numbers.size)
+    if (!numbers.has(adapter)) numbers.set(adapter, counted++)
     return numbers.get(adapter)
   }
   const zeros = new Map<number, FloatTensor>()
@@ -63,7 +65,7 @@ export function createSlots(
     sets.set(key, known)
     let bytes = [...sets.values()].reduce((all, set) => all + set.bytes, 0)
     for (const [oldest, set] of sets) {
-      if (bytes <= keptBytes || set === known) break
+      if ((bytes <= keptBytes && sets.size <= keptSets) || set === known) break
       sets.delete(oldest)
       bytes -= set.bytes
     }
