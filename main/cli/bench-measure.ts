@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import type { ModelManifest, NetworkName } from '../../models/manifest.ts'
+import type { AdapterCosts } from './bench-adapter.ts'
 import type { DeviceReport } from '../../preload/contract.ts'
 import type { FloatTensor, IdTensor } from '../pipeline/tensor.ts'
 import type { OpenNetworks, Provider } from '../engine/networks.ts'
@@ -40,8 +41,8 @@ export type Measured = {
   peakBytes: number
   /** Of a 4-bit model on the CPU. */
   mode?: ModeName
-  /** Of `adapter`, an evaluation of the U-Net with one: seconds that the first with another takes longer. */
-  swapS?: number
+  /** Of `adapter`: evaluations of the U-Net, in CPU seconds, and swaps. */
+  adapters?: AdapterCosts
 }
 
 async function measure(settings: Settings): Promise<Measured> {
@@ -67,34 +68,21 @@ async function measure(settings: Settings): Promise<Measured> {
   return { loadS, wallS, cpuS, peakBytes, ...(isNetwork ? { weightBytes } : {}), ...(mode ? { mode } : {}) }
 }
 
-/** Evaluations with one adapter, and what it takes to go over to another. */
+/** Evaluations with adapters, and what it takes to go over from one to another. */
 async function adapter(settings: Settings): Promise<Measured> {
-  const { folder, side, runs, threads, mode } = settings
-  const { openWithSlots } = await import('./bench-adapter.ts')
-  const { physicalCores } = await import('../engine/networks.ts')
-  const { readManifest } = await import('../engine/model-folder.ts')
-  const started = performance.now()
-  const slots = await openWithSlots(folder, mode, threads ?? physicalCores())
-  const loadS = (performance.now() - started) / 1000
-  const inputs = inputsOf('unet', readManifest(folder), side)
-  let current = slots.adapter(0)
-  const run = () => slots.session.run({ ...inputs, ...current }, ['out_sample'])
-  const first = await timed(run)
-  const steady: { wall: number; cpu: number }[] = []
-  const swaps: number[] = []
-  for (let i = 1; i <= runs; i++) {
-    const swapped = await timed(async () => {
-      current = slots.adapter(i)
-      await run()
-    })
-    const usual = await timed(run)
-    steady.push(usual)
-    swaps.push(swapped.wall - usual.wall)
-  }
-  const wallS = median(steady.map(({ wall }) => wall)) ?? first.wall
-  const cpuS = median(steady.map(({ cpu }) => cpu)) ?? first.cpu
-  const swapS = Math.max(0, median(swaps) ?? 0)
-  return { loadS, wallS, cpuS, swapS, peakBytes: process.resourceUsage().maxRSS * 1024, ...(mode ? { mode } : {}) }
+  const { adapterCosts } = await import('./bench-adapter.ts')
+  const networks = await open(settings)
+  const loading = await timed(() => networks.preload(['unet']))
+  const adapters = await adapterCosts(
+    networks,
+    inputsOf('unet', networks.manifest, settings.side),
+    settings.runs,
+    timed,
+  )
+  const peakBytes = process.resourceUsage().maxRSS * 1024
+  const { mode } = networks
+  const { oneS } = adapters
+  return { loadS: loading.wall, wallS: oneS, cpuS: oneS, peakBytes, adapters, ...(mode ? { mode } : {}) }
 }
 
 /** The model in the mode asked for, or in that which suits this computer. */

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { VignetteError } from '../../models/errors.ts'
 import type { ModelManifest } from '../../models/manifest.ts'
 import { gigabytes } from '../engine/memory.ts'
+import type { AdapterCosts } from './bench-adapter.ts'
 import { measurements, type Measured, type Measurement } from './bench-measure.ts'
 import { benchCheckpoint, benchModel, formNames, runScript, targetsOf, type Target } from './bench-models.ts'
 import { wayNames } from './bench-ways.ts'
@@ -134,12 +135,23 @@ async function measureTarget(
     terminal.say(
       row([measured.mode && measurement === 'unet' ? `unet ${measured.mode}` : measurement, ...seconds, ...memory]),
     )
-    if (measured.swapS !== undefined)
-      terminal.say(`going over to another adapter takes ${measured.swapS.toFixed(2)} s more, once`)
+    if (measured.adapters) terminal.say(adapterLines(measured.adapters))
     if (terminal.signal.aborted) break
   }
   const { id: model, storage, weightBytes } = manifest
   return { model, storage, ...(mode ? { mode } : {}), side, runs, provider, weightBytes, rows }
+}
+
+function adapterLines(costs: AdapterCosts): string {
+  const { plainS, oneS, fourS, coldSwapS, warmSwapS, openS, remergeS } = costs
+  const more = (seconds: number) => `${(100 * (seconds / plainS - 1)).toFixed(1)} %`
+  const ms = (seconds: number) => `${Math.round(1000 * seconds)} ms`
+  const ratio = Math.round(remergeS / Math.max(coldSwapS, 0.001))
+  return [
+    `  adapters of rank 32: one takes ${more(oneS)} more than ${plainS.toFixed(3)} CPU s without, four take ${more(fourS)}`,
+    `  to another one: ${ms(coldSwapS)} from the file, ${ms(warmSwapS)} when it was used before; slots are opened once, ${openS.toFixed(1)} s`,
+    `  merging it into all weights instead: ${remergeS.toFixed(1)} s, ${ratio} times as long`,
+  ].join('\n')
 }
 
 function listOption<T extends string>(what: string, list: string | undefined, known: readonly T[]): T[] | undefined {
