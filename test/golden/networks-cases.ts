@@ -32,7 +32,7 @@ export function readCases(): Case[] {
 }
 
 /** Numbers in −1…1, as `hashed` of networks.py: FNV-1a of the name, then MurmurHash3's finaliser over a counter. */
-function hashed(name: string, count: number): Float64Array {
+export function hashed(name: string, count: number): Float64Array {
   let seed = 0x811c9dc5
   for (const byte of new TextEncoder().encode(name)) seed = Math.imul(seed ^ byte, 0x01000193)
   return Float64Array.from({ length: count }, (_, i) => {
