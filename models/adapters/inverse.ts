@@ -5,7 +5,6 @@ import { floatToHalf, halfToFloat } from '../graph/half.ts'
 import { fromBasis } from './basis.ts'
 import type { RawLayer, SourceTensor } from './deltas.ts'
 import type { AdapterTarget } from './types.ts'
-import type { LayerDelta } from './write.ts'
 
 // What a merged file says of the adapters in it, so that each can be taken out again. It lies in the notes of the file,
 // since other programs refuse tensors that they do not know: key `vignette_inverse`, JSON with the members in words and
@@ -56,21 +55,20 @@ function unfold(folded: Float32Array, factor: number, dtype: ExactType): Int32Ar
 }
 
 /**
- * What must be added to the bits of the unfolded factor `up` to have its own again. Halves, being coarser than the float32
- * they are multiplied in, need nothing: undefined.
+ * What must be added to the bits of the unfolded factor `up` to have its own again; `mergedScale` is what the merged file
+ * multiplies the layer with. Halves, being coarser than the float32 they are multiplied in, need nothing: undefined.
  */
 export function correctionOf(
   { up, scale, source }: Pick<RawLayer, 'up' | 'scale' | 'source'>,
   weight: number,
+  mergedScale: number,
 ): Int32Array | undefined {
   const dtype = exactType(source?.up)
   const factor = scale * weight
   const own = bitsOf(up, dtype)
-  const back = unfold(
-    up.map((value) => value * factor),
-    factor,
-    dtype,
-  )
+  const folded = up.map((value) => value * factor)
+  const stored = mergedScale === 1 ? folded : folded.map((value) => value / mergedScale)
+  const back = unfold(stored, factor / mergedScale, dtype)
   const correction = own.map((bits, i) => bits - back[i])
   return correction.some((value) => value !== 0) ? correction : undefined
 }
@@ -94,7 +92,7 @@ function ofBits(bits: Int32Array, dtype: ExactType): Float32Array {
 }
 
 /** One adapter out of a merged file, from the merged layers as the file has them. */
-export function takeOut(inverse: Inverse, which: number, merged: readonly LayerDelta[]): RawLayer[] {
+export function takeOut(inverse: Inverse, which: number, merged: readonly RawLayer[]): RawLayer[] {
   const keyOf = ({ target, path }: { target: AdapterTarget; path: string }) => `${target} ${path}`
   const places = new Map(merged.map((layer) => [keyOf(layer), layer]))
   const { weight, textWeight, layers } = inverse.members[which]
@@ -120,7 +118,7 @@ export function takeOut(inverse: Inverse, which: number, merged: readonly LayerD
       (_, at) => up[Math.floor(at / rank) * total + first + (at % rank)],
     )
     const dtype = exactType(source?.up)
-    const bits = unfold(columns, scale * (target === 'unet' ? weight : textWeight), dtype)
+    const bits = unfold(columns, (scale * (target === 'unet' ? weight : textWeight)) / whole.scale, dtype)
     correction?.forEach((step, i) => (bits[i] += step))
     const own = { down: down.slice(first * k, (first + rank) * k), up: ofBits(bits, dtype) }
     return { target, path, weight: shape, rank, scale, ...own, ...(source ? { source } : {}) }

@@ -4,9 +4,9 @@ import { plainMatMul } from '../quantize/algebra.ts'
 import { commonBasis } from './basis.ts'
 import { scaled, type RawLayer } from './deltas.ts'
 import { turned } from './factors.ts'
-import { correctionOf, isRestorable, type Inverse, type InverseMember } from './inverse.ts'
+import { correctionOf, isRestorable, type Inverse } from './inverse.ts'
 import { truncateFactors } from './truncate.ts'
-import type { LayerDelta } from './write.ts'
+import { withOneAlpha, type LayerDelta } from './write.ts'
 
 /** One adapter of several that become one. */
 export type Member = {
@@ -60,8 +60,6 @@ export async function mergeAdapters(members: readonly Member[], options: MergeOp
     let error = 0
     if (rank === undefined || (!keepInverse && totalRank(place) <= rank)) {
       layers.push(concatenate(place))
-      if (inverse)
-        for (const { member, layer, weight } of place) inverse.members[member].layers.push(exactly(layer, weight))
     } else if (inverse) {
       const basis = commonBasis(
         place.map(({ layer, weight }) => ({ layer: scaled(layer), weight })),
@@ -89,6 +87,7 @@ export async function mergeAdapters(members: readonly Member[], options: MergeOp
     if (error > (worst?.error ?? 0)) worst = { path, error }
     onProgress?.(++done / places.size)
   }
+  if (inverse?.form === 'concatenated') keepExactly(inverse, [...places.values()], layers)
   inverse?.members.forEach((member, i) => (member.error = Math.sqrt(lost[i].lost / (lost[i].all || 1))))
   const error = Math.sqrt(sums.lost / (sums.all || 1))
   return { layers, error, ...(worst ? { worst } : {}), ...(inverse ? { inverse } : {}) }
@@ -163,10 +162,16 @@ function concatenate(place: Place): LayerDelta {
   return { target, path, weight: shape, rank, down, up }
 }
 
-function exactly(layer: RawLayer, weight: number): InverseMember['layers'][number] {
-  const { target, path, rank, scale, source } = layer
-  const correction = correctionOf(layer, weight)
-  return { target, path, rank, scale, source, ...(correction ? { correction } : {}) }
+/** What gives every adapter back, now that the scales of the merged file are known. */
+function keepExactly(inverse: Inverse, places: readonly Place[], merged: readonly LayerDelta[]): void {
+  const scales = withOneAlpha(merged).map(({ scale }) => scale)
+  places.forEach((place, i) => {
+    for (const { member, layer, weight } of place) {
+      const { target, path, rank, scale, source } = layer
+      const correction = correctionOf(layer, weight, scales[i])
+      inverse.members[member].layers.push({ target, path, rank, scale, source, ...(correction ? { correction } : {}) })
+    }
+  })
 }
 
 function emptyInverse(members: readonly Member[], form: Inverse['form']): Inverse {

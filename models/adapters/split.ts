@@ -3,7 +3,7 @@ import { writeSafetensors, type PlannedTensor } from '../checkpoint/safetensors.
 import { scaled, type RawLayer, type SourceTensor } from './deltas.ts'
 import { takeOut, type Inverse } from './inverse.ts'
 import type { ModelShape } from './types.ts'
-import { writeAdapter, type LayerDelta } from './write.ts'
+import { writeAdapter } from './write.ts'
 
 /** True where the file has the very tensors of the original, names and bytes: `contentHash` is then the same, too. */
 export type SplitFile = { file: string; isOriginal: boolean }
@@ -13,7 +13,7 @@ export async function writeSplit(
   file: string,
   inverse: Inverse,
   which: number,
-  merged: readonly LayerDelta[],
+  merged: readonly RawLayer[],
   shape: ModelShape,
 ): Promise<SplitFile> {
   const layers = takeOut(inverse, which, merged)

@@ -7,7 +7,7 @@ import type { FamilyId } from '../family.ts'
 import { ldmName } from './names.ts'
 import type { AdapterRole, AdapterTarget, ModelShape } from './types.ts'
 
-// Low-rank adapters as files that other programs read: kohya's names with `alpha` = rank, or those of PEFT and diffusers.
+// Low-rank adapters as files that other programs read: kohya's names with `alpha`, or those of PEFT and diffusers.
 
 /**
  * One layer's change ΔW = up · down with every scale in it: down [rank, k], up [n, rank], k as the file has it, (channel,
@@ -70,8 +70,10 @@ export async function writeAdapter(
   const names = moduleNames(options.shape, layout)
   const isTooLarge = storage === 'F16' && layers.some((layer) => !fitsHalf(layer))
   const used = isTooLarge ? 'F32' : storage
-  const tensors = layers.flatMap((layer) =>
-    tensorsOf(layer, names(layer), layout, options.isExact?.(layer) ? 'F32' : used),
+  const stored = layout === 'kohya' ? withOneAlpha(layers) : layers
+  const alpha = layout === 'kohya' ? usualRank(layers) : undefined
+  const tensors = stored.flatMap((layer) =>
+    tensorsOf(layer, names(layer), alpha, options.isExact?.(layer) ? 'F32' : used),
   )
   await writeTensors(file, tensors, metadataOf(layers, options, layout))
   return used
@@ -126,19 +128,38 @@ export function moduleNames(
   }
 }
 
-function tensorsOf(layer: LayerDelta, module: string, layout: AdapterLayout, dtype: StorageDtype): NamedBytes[] {
+/** The rank that most layers have. */
+export function usualRank(layers: readonly Pick<LayerDelta, 'rank'>[]): number {
+  const counts = new Map<number, number>()
+  for (const { rank } of layers) counts.set(rank, (counts.get(rank) ?? 0) + 1)
+  return [...counts].reduce((best, entry) => (entry[1] > best[1] ? entry : best))[0]
+}
+
+/**
+ * The layers as a kohya file has them: one alpha for all, the usual rank, and `up` scaled for it where the rank is another.
+ * With alpha = rank in every layer diffusers 0.42 loses those alphas that are not the usual one (it looks for them under
+ * the names of attention processors), and scales the layer by the usual rank over its own.
+ */
+export function withOneAlpha<L extends LayerDelta>(layers: readonly L[]): (L & { scale: number })[] {
+  const usual = usualRank(layers)
+  return layers.map((layer) => {
+    const scale = usual / layer.rank
+    return { ...layer, scale, up: scale === 1 ? layer.up : layer.up.map((value) => value / scale) }
+  })
+}
+
+function tensorsOf(layer: LayerDelta, module: string, alpha: number | undefined, dtype: StorageDtype): NamedBytes[] {
   const { weight, rank } = layer
   const [n, ...inner] = weight
   const [down, up] = dtype === 'F16' ? balanced(layer) : [layer.down, layer.up]
-  const ends = layout === 'kohya' ? ['lora_down.weight', 'lora_up.weight'] : ['lora_A.weight', 'lora_B.weight']
+  const ends = alpha !== undefined ? ['lora_down.weight', 'lora_up.weight'] : ['lora_A.weight', 'lora_B.weight']
   const factors = [
     { name: `${module}.${ends[0]}`, shape: [rank, ...inner], bytes: toBytes(down, dtype) },
     { name: `${module}.${ends[1]}`, shape: [n, rank, ...inner.slice(1).map(() => 1)], bytes: toBytes(up, dtype) },
   ].map((tensor) => ({ ...tensor, dtype }))
-  if (layout === 'diffusers') return factors
+  if (alpha === undefined) return factors
   // A scalar, as kohya's trainer writes it. Halves hold every whole number to 2048.
-  const alpha = { name: `${module}.alpha`, dtype, shape: [], bytes: toBytes(Float32Array.of(rank), dtype) }
-  return [...factors, alpha]
+  return [...factors, { name: `${module}.alpha`, dtype, shape: [], bytes: toBytes(Float32Array.of(alpha), dtype) }]
 }
 
 /** Below this the halves of a factor begin to lose digits: their smallest full number is 2^-14. */
@@ -175,7 +196,7 @@ function metadataOf(
     ['format', 'pt'],
     ['ss_network_module', 'networks.lora'],
     ['ss_network_dim', rank],
-    ['ss_network_alpha', rank],
+    ['ss_network_alpha', String(usualRank(layers))],
     ['ss_base_model_version', base],
     ['ss_v2', family === 'sd2' ? 'True' : 'False'],
     ['ss_output_name', notes.title],
@@ -208,9 +229,7 @@ function peftConfig(layers: readonly LayerDelta[]): Record<string, unknown> {
   const config: Record<string, unknown> = {}
   for (const target of new Set(layers.map((layer) => layer.target))) {
     const own = layers.filter((layer) => layer.target === target)
-    const counts = new Map<number, number>()
-    for (const { rank } of own) counts.set(rank, (counts.get(rank) ?? 0) + 1)
-    const [usual] = [...counts].reduce((best, entry) => (entry[1] > best[1] ? entry : best))
+    const usual = usualRank(own)
     const others = Object.fromEntries(own.filter(({ rank }) => rank !== usual).map(({ path, rank }) => [path, rank]))
     config[`${target}.r`] = usual
     config[`${target}.lora_alpha`] = usual

@@ -3,7 +3,7 @@ import { commonBasis, fromBasis } from '../../../models/adapters/basis.ts'
 import { scaled, type RawLayer } from '../../../models/adapters/deltas.ts'
 import { inverseMetadata, readInverse, takeOut, type Inverse } from '../../../models/adapters/inverse.ts'
 import { mergeAdapters, squaredNorm, truncate, type Member } from '../../../models/adapters/merge.ts'
-import type { LayerDelta } from '../../../models/adapters/write.ts'
+import { withOneAlpha, type LayerDelta } from '../../../models/adapters/write.ts'
 import { floatToHalf, halfToFloat } from '../../../models/graph/half.ts'
 import { expectClose } from '../../expect-close.ts'
 import { hashed } from './numbers.ts'
@@ -85,7 +85,7 @@ describe('side by side', () => {
     const { layers, inverse } = await mergeAdapters(members, { keepInverse: true })
     const back = written(inverse)
     members.forEach((one, i) => {
-      const out = takeOut(back, i, layers)
+      const out = takeOut(back, i, withOneAlpha(layers))
       expect(out.map(({ up, down, rank, scale, source, path }) => ({ up, down, rank, scale, source, path }))).toEqual(
         one.layers.map(({ up, down, rank, scale, source, path }) => ({ up, down, rank, scale, source, path })),
       )
@@ -103,7 +103,7 @@ describe('side by side', () => {
     const still = { ...member('ink', 2, 1, 'F16'), layers: [layer('ink', paths[0], 2, 'F16', 0)] }
     await expect(mergeAdapters([still], { keepInverse: true })).rejects.toMatchObject({ code: 'adapter-mismatch' })
     const { layers, inverse } = await mergeAdapters(three(), { keepInverse: true })
-    expect(() => takeOut(written(inverse), 0, layers.slice(1))).toThrow(/no layer down_blocks/)
+    expect(() => takeOut(written(inverse), 0, withOneAlpha(layers.slice(1)))).toThrow(/no layer down_blocks/)
     const metadata = inverseMetadata(inverse!)
     const cut = new Map([['vignette_inverse', metadata.vignette_inverse.replace(/"layers":"..../, '"layers":"')]])
     expect(() => readInverse(cut, 'x.safetensors')).toThrow(/damaged/)
@@ -143,7 +143,7 @@ describe('of a lower rank', () => {
     }
     expect(error).toBeCloseTo(Math.sqrt(lost / all), 4)
     for (const [i, one] of members.entries()) {
-      const out = takeOut(back, i, layers)
+      const out = takeOut(back, i, withOneAlpha(layers))
       let [left, size] = [0, 0]
       one.layers.forEach((own, at) => {
         const exact = dense(scaled(own))
