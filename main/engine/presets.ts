@@ -105,7 +105,8 @@ function fitNotices({ verdict, notices }: AdapterInfo): string[] {
 
 /** One way of drawing that an adapter, or a pair of them, is made for. */
 type Plan = {
-  name: string
+  /** The adapters, in words. */
+  names: string
   preset: SpeedPreset
   /** Where each of the adapters acts, by its place in the request. */
   windows: { index: number; first: number; end: number }[]
@@ -132,14 +133,14 @@ function planOf(speeds: readonly Chosen[]): Plan | undefined {
         `"${first.info.name}" is one of a pair; without the ${partner} one the other steps are drawn as the model draws them.`,
       ]
     : []
-  return { name: preset.name, preset, windows, notices }
+  return { names: namesOf(speeds), preset, windows, notices }
 }
 
 /** A slow and a fast phase: the noise levels of both, each adapter at its own. */
 function pairOf(slow: Chosen, fast: Chosen): Plan {
   const [a, b] = [slow.info.preset!, fast.info.preset!]
   const isOne = a.sampler === b.sampler && a.guidanceScale === b.guidanceScale
-  const name = a.name === b.name ? a.name : `${a.name} with ${b.name}`
+  const names = namesOf([slow, fast])
   if (!isOne) throw contradictory([slow, fast])
   if (!a.timesteps || !b.timesteps) {
     // Noise levels by a schedule: only the steps can say who acts when.
@@ -151,7 +152,7 @@ function pairOf(slow: Chosen, fast: Chosen): Plan {
       { index: slow.index, first: 0, end: ends },
       { index: fast.index, first: ends, end: a.steps },
     ]
-    return { name, preset: { ...a, timesteps: undefined }, windows, notices: [] }
+    return { names, preset: { ...a, timesteps: undefined }, windows, notices: [] }
   }
   const own = ({ timesteps, activeSteps }: SpeedPreset) => timesteps!.slice(...(activeSteps ?? []))
   const timesteps = [...new Set([...own(a), ...own(b)])].sort((x, y) => y - x)
@@ -160,7 +161,7 @@ function pairOf(slow: Chosen, fast: Chosen): Plan {
     return { index, first: Math.min(...places), end: Math.max(...places) + 1 }
   })
   if (windows[0].end !== windows[1].first) throw contradictory([slow, fast])
-  return { name, preset: { ...a, timesteps, steps: timesteps.length, stepRange: undefined }, windows, notices: [] }
+  return { names, preset: { ...a, timesteps, steps: timesteps.length, stepRange: undefined }, windows, notices: [] }
 }
 
 const settingsOf = ({ sampler, schedule, steps, guidanceScale, timesteps, activeSteps, eta }: SpeedPreset) =>
@@ -181,13 +182,15 @@ function wayOf({ name, sampler, steps, guidanceScale }: SpeedPreset): string {
 function withPlan(
   request: GenerateRequest,
   { schedule }: ModelManifest,
-  { name, preset, windows, notices: said }: Plan,
+  { names, preset, windows, notices: said }: Plan,
   before: readonly string[],
 ): AdaptedRequest {
   const notices = [...before, ...said]
   const set: string[] = []
+  const isOne = windows.length === 1
   const filled = { ...request }
-  const warn = (what: string, asked: string | number) => notices.push(`${name} is made for ${what}; this is ${asked}.`)
+  const warn = (what: string, asked: string | number) =>
+    notices.push(`${names} ${isOne ? 'is' : 'are'} made for ${what}; this is ${asked}.`)
 
   if (samplerNames.includes(preset.sampler as SamplerName)) {
     if (request.sampler === undefined) {
@@ -220,7 +223,9 @@ function withPlan(
   } else if (request.guidanceScale !== Math.max(preset.guidanceScale, 1)) {
     warn(`guidance ${Math.max(preset.guidanceScale, 1)}`, request.guidanceScale)
   }
-  if (preset.eta !== undefined && request.eta === undefined && filled.sampler === 'tcd') filled.eta = preset.eta
+  if (request.eta === undefined && filled.sampler === 'tcd' && preset.eta !== undefined) {
+    filled.eta = Math.min(Math.max(preset.eta, 0), 1)
+  }
 
   // A window that the person moved is theirs.
   const total = preset.timesteps?.length ?? preset.steps
@@ -229,14 +234,16 @@ function withPlan(
     if (!own || use.start !== 0 || use.end !== 1) return use
     return { ...use, start: own.first / total, end: own.end / total }
   })
-  if (set.length > 0) notices.push(`${name} sets ${set.join(', ')}.`)
+  if (set.length > 0) notices.push(`${names} ${isOne ? 'sets' : 'set'} ${set.join(', ')}.`)
   return { request: filled, notices }
 }
 
 /** Noise levels for this many steps where the preset does not follow a schedule. */
 function timestepsFor(preset: SpeedPreset, steps: number, trainTimesteps: number): number[] | undefined {
   const { timesteps, schedule, sampler, stepRange } = preset
-  if (steps === timesteps?.length) return [...timesteps]
+  // Files are written by anybody.
+  const isSound = timesteps?.every((timestep) => timestep >= 0 && timestep < trainTimesteps)
+  if (isSound && steps === timesteps?.length) return [...timesteps]
   // Consistency models know 50 levels, of which any number of steps takes some.
   const isConsistency = (sampler === 'lcm' || sampler === 'tcd') && schedule === undefined && steps <= 50
   return isConsistency && (stepRange || !timesteps) ? lcmTimesteps(steps, 50, trainTimesteps) : undefined

@@ -85,7 +85,7 @@ describe('weights', () => {
 describe('a preset', () => {
   test('fills what was left open and says so', () => {
     expect(drawn([lcm])).toMatchObject({ sampler: 'lcm', steps: 4, guidanceScale: 1, timesteps: [999, 759, 499, 259] })
-    expect(drawn([lcm]).notices).toEqual(['LCM sets sampler lcm, 4 steps, noise levels of its own, guidance 1.'])
+    expect(drawn([lcm]).notices).toEqual(['"LCM" sets sampler lcm, 4 steps, noise levels of its own, guidance 1.'])
     expect(drawn([lightning])).toMatchObject({ sampler: 'euler', schedule: 'trailing', steps: 4, guidanceScale: 1 })
     expect(drawn([lightning]).timesteps).toBeUndefined()
     expect(drawn([tcd])).toMatchObject({ sampler: 'tcd', eta: 0.2, timesteps: [999, 759, 499, 259] })
@@ -97,18 +97,28 @@ describe('a preset', () => {
     expect(asked).toMatchObject({ sampler: 'euler', steps: 20, guidanceScale: 7, schedule: 'karras' })
     expect(asked.timesteps).toBeUndefined()
     expect(asked.notices).toEqual([
-      'LCM is made for the sampler lcm; this is euler.',
-      'LCM is made for 2 to 8 steps; this is 20.',
-      'LCM is made for noise levels of its own; this is karras.',
-      'LCM is made for guidance 1; this is 7.',
+      '"LCM" is made for the sampler lcm; this is euler.',
+      '"LCM" is made for 2 to 8 steps; this is 20.',
+      '"LCM" is made for noise levels of its own; this is karras.',
+      '"LCM" is made for guidance 1; this is 7.',
     ])
     const six = drawn([lcm], { steps: 6 })
     expect(six.timesteps).toEqual([999, 839, 679, 499, 339, 179])
-    expect(six.notices).toEqual(['LCM sets sampler lcm, noise levels of its own, guidance 1.'])
+    expect(six.notices).toEqual(['"LCM" sets sampler lcm, noise levels of its own, guidance 1.'])
     expect(drawn([dmd], { steps: 8 })).toMatchObject({ steps: 8, timesteps: undefined })
     expect(drawn([lightning], { schedule: 'karras' }).notices).toContain(
-      'Lightning is made for the schedule trailing; this is karras.',
+      '"Lightning" is made for the schedule trailing; this is karras.',
     )
+  })
+
+  test('with noise levels that the model has not is followed without them', () => {
+    for (const timesteps of [
+      [999, 749, 499, -1],
+      [5000, 3, 2, 1],
+    ]) {
+      expect(drawn([speed('odd', { timesteps })])).toMatchObject({ steps: 4, timesteps: undefined })
+    }
+    expect(drawn([speed('odd', { sampler: 'tcd', eta: 7 })]).eta).toBe(1)
   })
 
   test('of an adapter that was muted has no say', () => {
@@ -143,6 +153,9 @@ describe('a preset', () => {
 
 describe('a slow and a fast phase', () => {
   test('draw at the noise levels of both, each at its own, in whatever order they were chosen', () => {
+    expect(drawn([slow, fast]).notices).toEqual([
+      '"slow" and "fast" set sampler euler, 10 steps, noise levels of its own, guidance 5.',
+    ])
     expect(drawn([slow, fast])).toMatchObject({
       timesteps: grid,
       steps: 10,
@@ -256,7 +269,7 @@ describe('a batch', () => {
     expect(batch[0]).toMatchObject({ prompt: 'a', guidanceScale: 1 })
     expect(batch[0].adapters?.map(({ weight }) => weight)).toEqual([1, 0.8])
     expect(batch[1]).toMatchObject({ prompt: 'b', seed: 3, guidanceScale: 1.5 })
-    expect(notices).toContain('LCM is made for guidance 1; this is 1.5.')
+    expect(notices).toContain('"LCM" is made for guidance 1; this is 1.5.')
   })
 
   test('without adapters is left as it is, and pictures without a list of their own have the request’s', () => {

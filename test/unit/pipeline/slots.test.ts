@@ -63,6 +63,26 @@ describe('inputs of the slots', () => {
     expect(inputs['c.down'].shape).toEqual([2, 18])
   })
 
+  test('are so for any adapters, ranks and weights', async () => {
+    let state = 1
+    const next = (below: number) => ((state = (Math.imul(state, 1664525) + 1013904223) >>> 0) >>> 8) % below
+    const slots = createSlots('unet', layers, { isMixed: true })
+    for (let round = 0; round < 60; round++) {
+      const adapters = Array.from({ length: 1 + next(5) }, (_, i) => {
+        const ranks = layers.flatMap(({ path }) => (next(3) > 0 ? [[path, 1 + next(6)] as const] : []))
+        return loraOf(`${round} ${i} ${next(1000)}`, layers, Object.fromEntries(ranks))
+      })
+      const rows = Array.from({ length: 1 + next(4) }, () =>
+        rowOf(...adapters.flatMap((one): [LoadedAdapter, number][] => (next(2) ? [[one, next(9) / 4 - 1]] : []))),
+      )
+      const inputs = await slots.inputs(rows)
+      for (const [i, layer] of layers.entries()) {
+        const x = numbers(layer.inputs, i)
+        rows.forEach((row, r) => expectClose(change(inputs, layer.path, x, r), expected(row, layer, x), { abs: 1e-5 }))
+      }
+    }
+  })
+
   test('do not depend on the order of adapters, to the bit', async () => {
     const slots = createSlots('unet', layers)
     const one = await slots.inputs([rowOf([ink, 0.3], [wash, 0.5], [fox, 0.7])])
