@@ -95,16 +95,62 @@ export async function adapterCosts(
   }
 }
 
+export type BatchCosts = {
+  /** Seconds on the clock for four pictures, each with an adapter of its own: one after the other, and as one batch. */
+  singlesS: number
+  batchS: number
+}
+
+/** Whole pictures, from the prompt to the PNG. */
+export async function batchCosts(
+  networks: OpenNetworks,
+  side: number,
+  runs: number,
+  timed: Timed,
+): Promise<BatchCosts> {
+  const { runJob } = await import('../engine/job.ts')
+  const { checkRequest, fillDefaults } = await import('../engine/request.ts')
+  const folder = await mkdtemp(join(tmpdir(), 'vignette-bench-batch-'))
+  try {
+    const places = (await networks.slots('unet')).filter(({ group }) => usualSlots.has(group))
+    const files: string[] = []
+    for (let i = 0; i < 4; i++) files.push(await writeAdapter(join(folder, `adapter-${i}.safetensors`), places, i, 8))
+    const asked = { prompt: 'a red barn at dusk', width: side, height: side, seed: 7, preview: 'off' }
+    const { manifest, folder: modelFolder } = networks
+    const request = fillDefaults(checkRequest(asked), manifest)
+    const pictures = files.map((file, i) => {
+      const { adapters } = checkRequest({ ...asked, adapters: [{ file, weight: 0.8 }] })
+      return { prompt: `${asked.prompt}, ${i}`, seed: i, adapters }
+    })
+    const draw = async (job: object) => {
+      for await (const event of runJob({ id: 'bench', modelFolder, request, ...job }, networks)) void event
+    }
+    const singles = async () => {
+      for (const picture of pictures) await draw({ request: { ...request, ...picture } })
+    }
+    const times = { singles: [] as number[], batch: [] as number[] }
+    for (let i = 0; i <= runs; i++) {
+      const [apart, together] = [await timed(singles), await timed(() => draw({ batch: pictures }))]
+      if (i === 0) continue // the first opens networks
+      times.singles.push(apart.wall)
+      times.batch.push(together.wall)
+    }
+    return { singlesS: least(times.singles), batchS: least(times.batch) }
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
 const least = (values: readonly number[]) => Math.min(...values)
 const middle = (values: readonly number[]) => [...values].sort((a, b) => a - b)[values.length >> 1]
 
 /** A file as kohya's trainer writes it, of small numbers. */
-async function writeAdapter(file: string, places: readonly SlotPlace[], seed: number): Promise<string> {
+async function writeAdapter(file: string, places: readonly SlotPlace[], seed: number, r = rank): Promise<string> {
   const tensors = places.flatMap(({ path, inputs, outputs }) => {
     const module = `lora_unet_${path.replaceAll('.', '_')}`
     return [
-      { name: `${module}.lora_down.weight`, dtype: 'F16' as const, shape: [rank, inputs] },
-      { name: `${module}.lora_up.weight`, dtype: 'F16' as const, shape: [outputs, rank] },
+      { name: `${module}.lora_down.weight`, dtype: 'F16' as const, shape: [r, inputs] },
+      { name: `${module}.lora_up.weight`, dtype: 'F16' as const, shape: [outputs, r] },
     ]
   })
   const numbers = Uint16Array.from({ length: 4096 }, (_, i) => floatToHalf(0.02 * Math.sin(seed * 7 + i * 12.9898)))

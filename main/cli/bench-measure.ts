@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import type { ModelManifest, NetworkName } from '../../models/manifest.ts'
-import type { AdapterCosts } from './bench-adapter.ts'
+import type { AdapterCosts, BatchCosts } from './bench-adapter.ts'
 import type { DeviceReport } from '../../preload/contract.ts'
 import type { FloatTensor, IdTensor } from '../pipeline/tensor.ts'
 import type { OpenNetworks, Provider } from '../engine/networks.ts'
@@ -15,8 +15,9 @@ export const measurements = [
   'vae_encoder',
   'vae_decoder',
   'adapter',
+  'batch',
   'picture',
-] as const satisfies (NetworkName | 'adapter' | 'picture')[]
+] as const satisfies (NetworkName | 'adapter' | 'batch' | 'picture')[]
 export type Measurement = (typeof measurements)[number]
 
 export type Settings = {
@@ -43,11 +44,14 @@ export type Measured = {
   mode?: ModeName
   /** Of `adapter`: evaluations of the U-Net, in CPU seconds, and swaps. */
   adapters?: AdapterCosts
+  /** Of `batch`. */
+  batch?: BatchCosts
 }
 
 async function measure(settings: Settings): Promise<Measured> {
   const { measurement, runs } = settings
   if (measurement === 'adapter') return adapter(settings)
+  if (measurement === 'batch') return batch(settings)
   const networks = await open(settings)
   const isNetwork = measurement !== 'picture'
   const emptyBytes = process.memoryUsage.rss()
@@ -83,6 +87,16 @@ async function adapter(settings: Settings): Promise<Measured> {
   const { mode } = networks
   const { oneS } = adapters
   return { loadS: loading.wall, wallS: oneS, cpuS: oneS, peakBytes, adapters, ...(mode ? { mode } : {}) }
+}
+
+/** Four pictures with an adapter each. */
+async function batch(settings: Settings): Promise<Measured> {
+  const { batchCosts } = await import('./bench-adapter.ts')
+  const networks = await open(settings)
+  const loading = await timed(() => networks.preload(['unet']))
+  const costs = await batchCosts(networks, settings.side, settings.runs, timed)
+  const peakBytes = process.resourceUsage().maxRSS * 1024
+  return { loadS: loading.wall, wallS: costs.batchS, cpuS: costs.batchS, peakBytes, batch: costs }
 }
 
 /** The model in the mode asked for, or in that which suits this computer. */

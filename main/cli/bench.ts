@@ -136,6 +136,12 @@ async function measureTarget(
       row([measured.mode && measurement === 'unet' ? `unet ${measured.mode}` : measurement, ...seconds, ...memory]),
     )
     if (measured.adapters) terminal.say(adapterLines(measured.adapters))
+    if (measured.batch) {
+      const { singlesS, batchS } = measured.batch
+      terminal.say(
+        `  four pictures with an adapter each: ${singlesS.toFixed(2)} s apart, ${(singlesS / batchS).toFixed(2)} times as fast in one batch`,
+      )
+    }
     if (terminal.signal.aborted) break
   }
   const { id: model, storage, weightBytes } = manifest
@@ -165,7 +171,7 @@ function listOption<T extends string>(what: string, list: string | undefined, kn
 
 function applies(measurement: Measurement, manifest: ModelManifest, isSecond: boolean): boolean {
   if (measurement === 'picture') return true
-  if (measurement === 'adapter') return manifest.networks.includes('unet')
+  if (measurement === 'adapter' || measurement === 'batch') return manifest.networks.includes('unet')
   return (!isSecond || measurement === 'unet') && manifest.networks.includes(measurement)
 }
 
