@@ -15,6 +15,11 @@ export async function invoke<K extends RequestName>(name: K, input: Input<K>): P
   throw new VignetteError(code, message, { hint })
 }
 
+/** Where a file that was dropped or pasted lies on disk; empty when it lies nowhere. */
+export function pathOf(file: File): string {
+  return window.vignette.pathOf(file)
+}
+
 /** Hears everything main tells unasked; returns a function that ends it. */
 export function onEvent(listener: (event: AppEvent) => void): () => void {
   return window.vignette.onEvent(listener)

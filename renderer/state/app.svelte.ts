@@ -1,10 +1,12 @@
 import { reportError, type ErrorReport } from '../../models/errors.ts'
 import type { AppEvent, DeviceReport } from '../../preload/contract.ts'
 import { invoke, onEvent } from '../api.ts'
+import { AdaptersState } from './adapters.svelte.ts'
 import { Announcer } from './announcer.svelte.ts'
 import { FormState } from './form.svelte.ts'
 import { JobsState } from './jobs.svelte.ts'
 import { LibraryState } from './library.svelte.ts'
+import { OffersState } from './offers.svelte.ts'
 
 const saveDelayMs = 400
 
@@ -15,8 +17,10 @@ const saveDelayMs = 400
 export class AppModel {
   readonly jobs = new JobsState()
   readonly library = new LibraryState()
-  readonly form = new FormState()
+  readonly adapters = new AdaptersState()
+  readonly form = new FormState(this.adapters)
   readonly announcer = new Announcer()
+  readonly offers = new OffersState(this.adapters, this.form.slots, (text) => (this.announcer.polite = text))
   version = $state('')
   device = $state.raw<DeviceReport | undefined>()
   samplePrompts = $state.raw<string[]>([])
@@ -25,6 +29,8 @@ export class AppModel {
   isWelcomeDismissed = $state(true)
   /** What went wrong outside any job, e.g. a request that was refused. */
   problem = $state.raw<ErrorReport | undefined>()
+  /** The adapter that was moved to the bin last, and what brings it back. */
+  removedAdapter = $state.raw<{ name: string; undoId: string } | undefined>()
   #saving: ReturnType<typeof setTimeout> | undefined
 
   /** Asks for the state, then lives on events. Those that come in between are applied after it. */
@@ -63,6 +69,12 @@ export class AppModel {
         this.form.models = event.models
         this.isSettingUp = false
         break
+      case 'adapters:changed':
+        this.adapters.apply(event)
+        break
+      case 'adapters:copying':
+        this.offers.copying(event.file, event.doneBytes, event.totalBytes)
+        break
       case 'engine:device':
         this.device = event.device
         break
@@ -96,6 +108,55 @@ export class AppModel {
 
   async reveal(id: string): Promise<void> {
     await this.#try(() => invoke('images:reveal', { id }))
+  }
+
+  /** The library as it is to a model; what changes after that comes as events. */
+  async listAdapters(model: string): Promise<void> {
+    await this.#try(async () => {
+      this.adapters.model = model // events may come before the reply
+      const list = await invoke('adapters:list', { model })
+      if (this.adapters.model === model) this.adapters.replace(model, list)
+    })
+  }
+
+  /** The system's own panel instead of a drop. */
+  async chooseAdapters(): Promise<void> {
+    await this.#try(async () => {
+      const files = await invoke('adapters:choose', { what: 'files' })
+      const named = files.map((file) => ({ file, name: file.split(/[\\/]/).at(-1) ?? file }))
+      if (named.length > 0) await this.offers.bring(named, 'use', false)
+    })
+  }
+
+  async linkFolder(): Promise<void> {
+    await this.#try(async () => {
+      for (const folder of await invoke('adapters:choose', { what: 'folder' }))
+        await invoke('adapters:link', { folder })
+      await this.listAdapters(this.adapters.model)
+    })
+  }
+
+  async unlinkAdapters(folder: string): Promise<void> {
+    await this.#try(async () => {
+      await invoke('adapters:unlink', { folder })
+      await this.listAdapters(this.adapters.model)
+    })
+  }
+
+  async removeAdapter(id: string): Promise<void> {
+    await this.#try(async () => {
+      const name = this.adapters.find(id)?.name ?? id
+      const { undoId } = await invoke('adapters:remove', { id })
+      this.removedAdapter = { name, undoId }
+      this.announcer.polite = `${name} is in the bin.`
+    })
+  }
+
+  async undoRemoveAdapter(): Promise<void> {
+    const { removedAdapter } = this
+    if (!removedAdapter) return
+    this.removedAdapter = undefined
+    await this.#try(() => invoke('adapters:undo', { undoId: removedAdapter.undoId, model: this.adapters.model }))
   }
 
   dismissWelcome(): void {

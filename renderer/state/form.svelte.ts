@@ -1,6 +1,8 @@
 import type { GenerateRequestInput, ModelRecord, StudioForm } from '../../preload/contract.ts'
 import { limits, type SamplerName, type ScheduleName } from '../../preload/limits.ts'
+import { AdaptersState } from './adapters.svelte.ts'
 import { shapeOf, sizeOf, snapSide, type ShapeName, type Size } from './shapes.ts'
+import { SlotsState } from './slots.svelte.ts'
 
 /** Used until a model is there. */
 const fallback = {
@@ -29,6 +31,12 @@ export class FormState {
   #sampler = $state<SamplerName | undefined>()
   #schedule = $state<ScheduleName | undefined>()
   models = $state.raw<ModelRecord[]>([])
+  readonly slots = new SlotsState()
+  readonly #adapters: AdaptersState
+
+  constructor(adapters = new AdaptersState()) {
+    this.#adapters = adapters
+  }
 
   readonly modelRecord = $derived(this.models.find((model) => model.id === this.model) ?? this.models.at(0))
   readonly native = $derived(
@@ -38,29 +46,63 @@ export class FormState {
   readonly shape = $derived<ShapeName>(this.#isCustom ? 'custom' : shapeOf(this.size, this.native))
   readonly canGenerate = $derived(this.prompt.trim() !== '')
 
+  /** What an adapter for few steps needs: it takes the place of the model's own values. */
+  readonly preset = $derived(
+    this.slots.all
+      .filter(({ isOn, weight }) => isOn && weight !== 0)
+      .map(({ id }) => this.#adapters.find(id)?.preset)
+      .find((preset) => preset !== undefined),
+  )
+  /** The person has set something that the preset is not made for. */
+  readonly isOffPreset = $derived(
+    this.preset !== undefined &&
+      ((this.#steps ?? this.preset.steps) !== this.preset.steps ||
+        (this.#guidanceScale ?? this.preset.guidanceScale) !== this.preset.guidanceScale ||
+        (this.#sampler ?? this.preset.sampler) !== this.preset.sampler ||
+        this.#schedule !== undefined),
+  )
+
+  /** Forgets what was touched, so that adapter and model decide again. */
+  followModel(): void {
+    this.#steps = undefined
+    this.#guidanceScale = undefined
+    this.#sampler = undefined
+    this.#schedule = undefined
+  }
+
   get steps(): number {
-    return this.#steps ?? this.modelRecord?.defaults.steps ?? fallback.steps
+    return this.#steps ?? this.preset?.steps ?? this.modelRecord?.defaults.steps ?? fallback.steps
   }
   set steps(value: number) {
     this.#steps = value
   }
 
   get guidanceScale(): number {
-    return this.#guidanceScale ?? this.modelRecord?.defaults.guidanceScale ?? fallback.guidanceScale
+    return (
+      this.#guidanceScale ??
+      this.preset?.guidanceScale ??
+      this.modelRecord?.defaults.guidanceScale ??
+      fallback.guidanceScale
+    )
   }
   set guidanceScale(value: number) {
     this.#guidanceScale = value
   }
 
   get sampler(): SamplerName {
-    return this.#sampler ?? ((this.modelRecord?.defaults.sampler ?? fallback.sampler) as SamplerName)
+    return (
+      this.#sampler ?? ((this.preset?.sampler ?? this.modelRecord?.defaults.sampler ?? fallback.sampler) as SamplerName)
+    )
   }
   set sampler(value: SamplerName) {
     this.#sampler = value
   }
 
   get schedule(): ScheduleName {
-    return this.#schedule ?? ((this.modelRecord?.defaults.schedule ?? fallback.schedule) as ScheduleName)
+    return (
+      this.#schedule ??
+      ((this.preset?.schedule ?? this.modelRecord?.defaults.schedule ?? fallback.schedule) as ScheduleName)
+    )
   }
   set schedule(value: ScheduleName) {
     this.#schedule = value
@@ -95,11 +137,14 @@ export class FormState {
   /** What was not touched is left out: main fills it in from the model, also when that is not known here yet. */
   request(): GenerateRequestInput {
     const { seedMode, seed, ...rest } = this.snapshot()
+    delete rest.slots
+    const adapters = this.slots.uses()
     return {
       ...rest,
       prompt: this.prompt,
       model: this.modelRecord?.id ?? this.model,
       ...(seedMode === 'fixed' ? { seed } : {}),
+      ...(adapters.length > 0 ? { adapters } : {}),
     }
   }
 
@@ -117,6 +162,7 @@ export class FormState {
       ...(this.#guidanceScale === undefined ? {} : { guidanceScale: this.#guidanceScale }),
       ...(this.#sampler === undefined ? {} : { sampler: this.#sampler }),
       ...(this.#schedule === undefined ? {} : { schedule: this.#schedule }),
+      ...(this.slots.all.length > 0 ? { slots: this.slots.all } : {}),
     }
   }
 
@@ -132,5 +178,6 @@ export class FormState {
     this.#guidanceScale = form.guidanceScale
     this.#sampler = form.sampler
     this.#schedule = form.schedule
+    this.slots.restore(form.slots ?? [])
   }
 }
