@@ -188,6 +188,7 @@ function withPlan(
   const notices = [...before, ...said]
   const set: string[] = []
   const isOne = windows.length === 1
+  const ownLevels = `noise levels of ${isOne ? 'its' : 'their'} own`
   const filled = { ...request }
   const warn = (what: string, asked: string | number) =>
     notices.push(`${names} ${isOne ? 'is' : 'are'} made for ${what}; this is ${asked}.`)
@@ -208,13 +209,13 @@ function withPlan(
   const ownSchedule = scheduleNames.find((schedule) => schedule === preset.schedule)
   if (request.timesteps === undefined) {
     if (request.schedule !== undefined) {
-      const own = ownSchedule ? `the schedule ${ownSchedule}` : preset.timesteps && 'noise levels of its own'
+      const own = ownSchedule ? `the schedule ${ownSchedule}` : preset.timesteps && ownLevels
       if (own && ownSchedule !== request.schedule) warn(own, request.schedule)
     } else {
       const timesteps = timestepsFor({ ...preset, sampler: filled.sampler ?? '' }, steps, schedule.trainTimesteps)
       if (timesteps) filled.timesteps = timesteps
       if (ownSchedule) filled.schedule = ownSchedule
-      if (ownSchedule || timesteps) set.push(ownSchedule ? `schedule ${ownSchedule}` : 'noise levels of its own')
+      if (ownSchedule || timesteps) set.push(ownSchedule ? `schedule ${ownSchedule}` : ownLevels)
     }
   }
   if (request.guidanceScale === undefined) {

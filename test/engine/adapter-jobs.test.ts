@@ -160,6 +160,41 @@ describe('a job with adapters', () => {
   })
 })
 
+test('a slow and a fast adapter draw one after the other at the noise levels of both', async () => {
+  const half = (name: string, seed: number, role: 'speed-slow' | 'speed-fast', active: string) => {
+    const more = {
+      ...{ vignette_steps: '5', vignette_timesteps: '[999, 940, 860, 560, 180]', vignette_active_steps: active },
+      ...{ vignette_sampler: 'euler', vignette_guidance_scale: '3' },
+    }
+    return writeLora(at(name), shape, seed, { text: false, size: 3, notes: { role, more } })
+  }
+  await half('slow', 7, 'speed-slow', '[0, 3]')
+  await half('fast', 8, 'speed-fast', '[3, 5]')
+  const open = { steps: undefined, guidanceScale: undefined }
+  const { images, notices } = await draw({ ...open, adapters: [{ file: at('fast') }, { file: at('slow') }] })
+  expect(notices).toEqual(['"slow" and "fast" set sampler euler, 5 steps, noise levels of their own, guidance 3.'])
+  const recipe = recipeOf(images[0])!
+  expect(recipe.request).toMatchObject({ sampler: 'euler', timesteps: [999, 940, 860, 560, 180], guidanceScale: 3 })
+  expect(recipe.adapters).toMatchObject([
+    { name: 'fast.safetensors', weight: 1, start: 0.6, end: 1 },
+    { name: 'slow.safetensors', weight: 1, start: 0, end: 0.6 },
+  ])
+  // The same by hand, with files that declare nothing.
+  await writeLora(at('early'), shape, 7, { text: false, size: 3 })
+  await writeLora(at('late'), shape, 8, { text: false, size: 3 })
+  const byHand = await one({
+    ...{ sampler: 'euler', timesteps: [999, 940, 860, 560, 180], steps: undefined, guidanceScale: 3 },
+    adapters: [
+      { file: at('early'), weight: 1, end: 0.6 },
+      { file: at('late'), weight: 1, start: 0.6 },
+    ],
+  })
+  expect(await largest(images[0], byHand)).toBe(0)
+  const alone = await draw({ ...open, adapters: [{ file: at('slow') }] })
+  expect(alone.notices[0]).toContain('one of a pair')
+  expect(await largest(alone.images[0], byHand)).toBeGreaterThan(4)
+})
+
 describe('words of an embedding', () => {
   test('change the picture where they are in the prompt, and only there', async () => {
     const file = await writeEmbedding(join(home, 'adapters'), 'fable', shape, 3)

@@ -154,7 +154,7 @@ describe('a preset', () => {
 describe('a slow and a fast phase', () => {
   test('draw at the noise levels of both, each at its own, in whatever order they were chosen', () => {
     expect(drawn([slow, fast]).notices).toEqual([
-      '"slow" and "fast" set sampler euler, 10 steps, noise levels of its own, guidance 5.',
+      '"slow" and "fast" set sampler euler, 10 steps, noise levels of their own, guidance 5.',
     ])
     expect(drawn([slow, fast])).toMatchObject({
       timesteps: grid,
