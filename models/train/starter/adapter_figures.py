@@ -138,7 +138,7 @@ def style_figures(s: Studio, name: str, n: int, sheets: Path) -> dict:
     for label, texts, worn in (("base", bare, ()), ("base, asked for the style", prompts, ()), ("adapter, asked", prompts, (name,)), ("adapter, not asked", bare, (name,))):
         s.wear(*worn)
         rows.append(s.draw(texts))
-        out[label] = {"read as the style": share(s.judge.read(rows[-1])["style"] == wanted), "facts right": facts_right(s.judge, rows[-1], stated)}
+        out[label] = {"read as the style": share(s.judge.read(rows[-1])["drawn"] == wanted), "facts right": facts_right(s.judge, rows[-1], stated)}
     s.wear(name, strength=0.5)
     half = s.draw(prompts[:8])
     s.wear(name, strength=0)
@@ -188,7 +188,7 @@ def together_figures(s: Studio, n: int, sheets: Path) -> dict:
             read = s.judge.read(rows[-1])
             present = read["present"].float().mean(0).tolist()
             out[f"{label}, with {' + '.join(worn)}"] = dict(zip(PRESENT, present)) | {
-                "both": share(read["present"].all(1)), "ink": share(read["style"] == STYLES.index("ink"))}
+                "both": share(read["present"].all(1)), "ink": share(read["drawn"] == STYLES.index("ink"))}
     s.wear()
     s.sheet(sheets / "together.png", rows)
     return out

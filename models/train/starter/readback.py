@@ -45,7 +45,7 @@ class Readback(nn.Module):
     def read(self, latents) -> dict[str, torch.Tensor]:
         facts, style, present = self(latents)
         split = facts.split(self.judge.heads.sizes, -1)
-        return {"style": style.argmax(-1), "present": present > 0, **{name: one.argmax(-1) for name, one in zip(FACT_VALUES, split)}}
+        return {"drawn": style.argmax(-1), "present": present > 0, **{name: one.argmax(-1) for name, one in zip(FACT_VALUES, split)}}
 
 
 def pair(seed: int) -> Scene:
@@ -146,7 +146,7 @@ def ceiling(net: Readback, rows: Rows) -> dict:
     """What it reads right on real scenes it was not trained on."""
     c = rows.check
     read = net.read(c["latents"].float())
-    out: dict = {"style": {name: float((read["style"][c["style"] == k] == k).float().mean()) for k, name in enumerate(STYLES) if (c["style"] == k).any()}}
+    out: dict = {"style": {name: float((read["drawn"][c["style"] == k] == k).float().mean()) for k, name in enumerate(STYLES) if (c["style"] == k).any()}}
     for k, name in enumerate(PRESENT):
         there = c["present"][:, k] > 0
         out[name] = {"found": float(read["present"][there, k].float().mean()), "seen where it is not": float(read["present"][~there, k].float().mean())}
