@@ -3,7 +3,11 @@ import { expectShape, knownDim } from '../models/graph/graph.ts'
 import {
   add,
   concat,
+  cast,
   conv,
+  div,
+  equal,
+  expandTo,
   gemm,
   mul,
   pad,
@@ -16,7 +20,7 @@ import {
 } from '../models/graph/ops.ts'
 import type { Int8Weights } from './linear-int8.ts'
 import { linearInt8 } from './linear-int8.ts'
-import { sizesOf } from '../models/graph/sizes.ts'
+import { once as shared, sizesOf } from '../models/graph/sizes.ts'
 
 // Adapters beside a layer: what it gives plus the product of two thin matrices that are inputs of the network, so that a
 // session once loaded takes any adapter at any weight. Several adapters are one whose factors are concatenated along the
@@ -31,12 +35,29 @@ export type Slot = { down: Value | Int8Weights; up: Value; scale: Value; mixed: 
 
 /** hidden [m, r], rows of one picture after those of another, times the weights of its picture. */
 function weighted(hidden: Value, { scale, mixed }: Slot): Value {
-  if (!mixed) return mul(hidden, scale)
-  const { graph } = hidden
-  // [n, rows, r]: what -1 stands for differs from layer to layer, and so does the rank.
-  const sizes = concat([shapeOf(scale, 0, 1), graph.constant('i64', [1], [-1]), shapeOf(scale, 1, 2)], 0)
-  const perPicture = mul(reshapeTo(hidden, sizes, [null, null, null]), unsqueeze(scale, 1))
-  return { ...reshapeTo(perPicture, shapeOf(hidden), hidden.shape) }
+  return mul(hidden, mixed ? gemm(ownersOf(hidden, scale), scale, undefined, { name: 'slot.weights' }) : scale)
+}
+
+/**
+ * Which picture each of the rows is of: [m, n], a one in each row. A product with it spreads a picture's weights over its
+ * rows; a table for every number of rows is in the graph once, where a reshape for every layer would take three nodes.
+ */
+function ownersOf(rows: Value, scale: Value): Value {
+  const { graph } = rows
+  const make = () => {
+    const [m, n] = [shapeOf(rows, 0, 1), shapeOf(scale, 0, 1)]
+    const one = graph.constant('i64', [1], [1])
+    const number = (size: Value) => graph.node('Squeeze', [size], { type: 'i64', shape: [] })
+    const places = graph.node('Range', [graph.constant('i64', [], [0]), number(n), graph.constant('i64', [], [1])], {
+      type: 'i64',
+      shape: [null],
+    })
+    const own = cast(equal(unsqueeze(places, 1), unsqueeze(places, 0)), rows.type) // [n, n]
+    const perRow = expandTo(unsqueeze(own, 1), concat([one, div(m, n), one], 0), [null, null, null]) // [n, m / n, n]
+    return reshapeTo(perRow, concat([m, n], 0), [rows.shape[0], null])
+  }
+  const [dim] = rows.shape
+  return typeof dim === 'string' ? shared(graph, `owners of ${dim} rows`, make) : make()
 }
 
 /** What an adapter keeps of rows x [m, k] before `up`, its weight included: [m, r]. `per` as in `linearInt8`. */

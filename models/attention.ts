@@ -26,15 +26,15 @@ export function attention(q: Value, k: Value, v: Value, heads: number, sample: V
   const split = (rows: Value, ...last: number[]) => {
     return reshapeTo(rows, sizesOf(sample, [0], -1, ...last), [n, null, ...last])
   }
-  if (graph.fusedAttention)
-    return reshape(multiHeadAttention(split(q, c), split(k, c), split(v, c), heads, bias), [-1, c])
+  const joined = (mixed: Value): Value => ({ ...reshape(mixed, [-1, c]), shape: [q.shape[0], c] })
+  if (graph.fusedAttention) return joined(multiHeadAttention(split(q, c), split(k, c), split(v, c), heads, bias))
 
   const d = c / heads
   const scaled = mul(q, constant(graph, [], [1 / Math.sqrt(d)]))
   const perHead = (rows: Value, perm: number[]) => transpose(split(rows, heads, d), perm)
   const scores = matMul(perHead(scaled, [0, 2, 1, 3]), perHead(k, [0, 2, 3, 1])) // [n, heads, t, s]
   const weights = softmax(bias ? add(scores, bias) : scores)
-  return reshape(transpose(matMul(weights, perHead(v, [0, 2, 1, 3])), [0, 2, 1, 3]), [-1, c])
+  return joined(transpose(matMul(weights, perHead(v, [0, 2, 1, 3])), [0, 2, 1, 3]))
 }
 
 /**

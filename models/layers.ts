@@ -152,7 +152,8 @@ export function pictureToNchw(x: Value): Value {
 export function pixelsToRows(x: Value): Value {
   const c = knownDim('pixelsToRows', x, channelAxis(x.graph))
   if (x.graph.channelsLast) return { ...reshape(x, [-1, c]), shape: [productOf(x.shape.slice(0, 3)), c] }
-  return reshape(transpose(reshape(x, [0, c, -1]), [0, 2, 1]), [-1, c])
+  const rows = reshape(transpose(reshape(x, [0, c, -1]), [0, 2, 1]), [-1, c])
+  return { ...rows, shape: [productOf([x.shape[0], ...x.shape.slice(2)]), c] }
 }
 
 /** The way back: rows [n·h·w, c] -> a picture with the sizes of `like`. */

@@ -164,7 +164,8 @@ export function buildUnet(
   const timestep = graph.input('timestep', 'f32', ['n'])
   const hidden = graph.input('encoder_hidden_states', 'f32', ['n', 't', config.crossAttentionDim])
 
-  const context = reshape(cast(hidden, graph.computeType), [-1, config.crossAttentionDim]) // [n·t, d]
+  const words = reshape(cast(hidden, graph.computeType), [-1, config.crossAttentionDim])
+  const context = { ...words, shape: ['n·t', config.crossAttentionDim] }
   const embedded = timeEmbedding(w, config, timestep) // [n, 4 · c]
   const temb = silu(embedded) // every resnet takes the SiLU of it
   const guidance = options.guidance && guidanceTokens(graph, embedded, context, sample, options.guidance.width)
