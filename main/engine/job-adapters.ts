@@ -150,9 +150,10 @@ async function groupsOf(
   return new Set([...usualSlots, ...places.filter(({ path }) => paths.has(path)).map(({ group }) => group)])
 }
 
-/** Pictures with the same key have the same weights at every step. */
+/** Pictures with the same key have the same weights in the slots of the drawing network at every step. */
 function keyOf(applied: readonly AppliedAdapter[]): string {
   return applied
+    .filter(({ adapter, weight }) => (adapter.layers.unet?.size ?? 0) > 0 && weight !== 0)
     .map(({ adapter, weight, start, end, ramp }) => JSON.stringify([adapter.sha256, weight, start, end, ramp]))
     .sort()
     .join()

@@ -6,10 +6,11 @@ import type { Weights } from './steps.ts'
 import { tensor, type FloatTensor } from './tensor.ts'
 
 /**
- * Adapters as inputs of one network. Those that are products of two thin matrices enter slots: the factors of all that act are concatenated along the rank, and each row of the batch
- * multiplies what lies between them by weights of its own, 0 for the adapters that are not its (S-LoRA and FLoRA; methods.md,
- * sections 9.14 and 9.15). The factors of a set of adapters are joined once; a step then costs the small weights alone. What
- * is no such product changes weights that are inputs themselves (`LiveWeights`), the same for all rows of a run.
+ * Adapters as inputs of one network. Those that are products of two thin matrices enter slots: the factors of all that act
+ * are concatenated along the rank, and each row of the batch multiplies what lies between them by weights of its own, 0 for
+ * the adapters that are not its (S-LoRA and FLoRA; methods.md, sections 9.14 and 9.15). The factors of a set of adapters are
+ * joined once; a step then costs the small weights alone. What is no such product changes weights that are inputs themselves
+ * (`LiveWeights`), the same for all rows of a run.
  */
 export interface Slots {
   /**
@@ -80,14 +81,15 @@ export function createSlots(
     )
 
   const slotInputs = (rows: readonly Weights[]) => {
-    const adapters = inOrder(rows.flatMap((weights) => [...weights.keys()]))
+    const present = rows.flatMap((weights) => [...weights.keys()])
+    const adapters = inOrder(present.filter(({ layers: own }) => (own[target]?.size ?? 0) > 0))
     const set = setOf(adapters)
     const table = (isMixed ? rows : rows.slice(0, 1)).map((weights) => adapters.map((one) => weights.get(one) ?? 0))
     const key = table.map((row) => row.join()).join(';')
-    if (set.last?.key === key) return set.last.inputs
     if (!isMixed && rows.some((weights) => adapters.some((one, i) => (weights.get(one) ?? 0) !== table[0][i]))) {
       throw new Error(`slots of ${target}: rows of different weights need a network for mixed rows`)
     }
+    if (set.last?.key === key) return set.last.inputs
     const inputs = { ...set.factors }
     const scales = set.patterns.map((segments) => scaleOf(table, segments))
     for (const [path, pattern] of set.patternOf) inputs[`${path}.scale`] = scales[pattern]

@@ -12,7 +12,7 @@ import { checkRequest, fillDefaults } from '../../main/engine/request.ts'
 import { recipeOf } from '../../main/export/metadata.ts'
 import type { ModelShape } from '../../models/adapters/types.ts'
 import { VignetteError } from '../../models/errors.ts'
-import type { GenerateRequestInput } from '../../preload/contract.ts'
+import { AdapterUse, type GenerateRequestInput } from '../../preload/contract.ts'
 import { shapeOf, writeEmbedding, writeFloats, writeGuidance, writeLora } from './tiny-adapters.ts'
 import { makeTinyModel, scratchFolder } from './tiny-model.ts'
 
@@ -281,5 +281,40 @@ describe('a batch of pictures that differ', () => {
       expect(recipe.adapters).toEqual(expected.adapters)
     }
     expect(await largest(images[0], images[2])).toBeGreaterThan(20)
+  })
+})
+
+describe('a model with two text encoders', () => {
+  test('has both changed, and a batch of it is the pictures made alone', async () => {
+    const xl = await makeTinyModel(join(home, 'tiny-xl'), 'sdxl')
+    const xlShape = await shapeOf(xl)
+    await writeLora(at('both'), xlShape, 11, { size: 1 })
+    await writeLora(at('drawing'), xlShape, 12, { text: false, convs: true })
+    const wish = { prompt: 'a fox', width: 64, height: 64, steps: 2, seed: 7, guidanceScale: 3, preview: 'off' }
+    const drawXl = async (changes: Partial<GenerateRequestInput>, batch?: BatchPicture[]) => {
+      const request = fillDefaults(checkRequest({ ...wish, ...changes }), readManifest(xl))
+      const images: Uint8Array[] = []
+      for await (const event of engine.run({ id: 'xl', modelFolder: xl, request, batch })) {
+        if (event.type === 'image') images.push(event.png)
+        if (event.type === 'failed') throw new VignetteError(event.error.code, event.error.message, event.error)
+      }
+      return images
+    }
+    const use = (name: string, weight: number, textWeight = weight) =>
+      AdapterUse.parse({ file: at(name), weight, textWeight })
+    const [plain] = await drawXl({})
+    const [onText] = await drawXl({ adapters: [use('both', 0, 1)] })
+    expect(await largest(onText, plain)).toBeGreaterThan(2)
+    expect(recipeOf(onText)?.adapters).toMatchObject([{ weight: 0, textWeight: 1 }])
+    const batch = [
+      { adapters: [use('both', 0.7)] },
+      { prompt: 'a barn', negativePrompt: 'rain', adapters: [use('drawing', 0.5), use('both', 0.2, 0)] },
+      { seed: 3, guidanceScale: 1, adapters: [] },
+    ]
+    const together = await drawXl({}, batch)
+    for (const [i, picture] of batch.entries()) {
+      const [alone] = await drawXl({ seed: 7 + i, ...picture })
+      expect(await largest(together[i], alone), `picture ${i + 1}`).toBeLessThanOrEqual(1)
+    }
   })
 })

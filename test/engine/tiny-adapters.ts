@@ -17,8 +17,8 @@ type Options = { rank?: number; size?: number; text?: boolean; convs?: boolean; 
 export async function writeLora(file: string, shape: ModelShape, seed: number, options: Options = {}): Promise<string> {
   const { rank = 4, size = 0.5, text = true, convs = false, notes } = options
   const layers: LayerDelta[] = []
-  for (const target of ['unet', 'text_encoder'] as const) {
-    if (target === 'text_encoder' && !text) continue
+  for (const target of ['unet', 'text_encoder', 'text_encoder_2'] as const) {
+    if (target !== 'unet' && !text) continue
     for (const [path, { weight }] of shape.layers[target] ?? []) {
       const isLinear = /attn\d\.to_|\.ff\.net\.|self_attn\.|\.mlp\.fc/.test(path)
       const isConv = convs && weight.length === 4 && weight[2] === 3

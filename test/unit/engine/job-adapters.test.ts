@@ -107,6 +107,8 @@ describe('networks for the adapters of a job', () => {
       ]),
     ).toBe(false)
     expect(await mixed([[use('ink')], []], true)).toBe(false)
+    expect(await mixed([[use('ink'), use('text')], [use('ink')]])).toBe(false)
+    expect(await mixed([[use('ink'), use('conv', { weight: 0, textWeight: 1 })], [use('ink')]])).toBe(false)
   })
 
   test('take the weights of modules that an adapter changes otherwise as inputs', async () => {

@@ -126,6 +126,10 @@ describe('inputs of the slots', () => {
   test('are refused for mixed rows by a network that takes one weight for all', async () => {
     const slots = createSlots('unet', layers)
     await expect(slots.inputs([rowOf([ink, 1]), rowOf([ink, 0.5])])).rejects.toThrow('mixed rows')
+    await slots.inputs([rowOf([ink, 1])])
+    await expect(slots.inputs([rowOf([ink, 1]), rowOf([ink, 0.5])])).rejects.toThrow('mixed rows')
+    const text = loraOf('text', layers, { a: 1 }, 'text_encoder')
+    expect((await slots.inputs([rowOf([ink, 1]), rowOf([ink, 1], [text, 1])]))['a.scale'].shape).toEqual([1, 2])
   })
 
   test('are refused for an adapter that changes a layer without a slot, or of other shapes', async () => {
