@@ -37,14 +37,15 @@ export function rankOf(kind: PartKind, tensors: Tensors): number | undefined {
   return kind === 'glora' ? tensors.a2?.shape[0] : undefined
 }
 
-/** Whether the part goes with the module. */
-export function fitsLayer(kind: PartKind, tensors: Tensors, layer: Layer): boolean {
+/** Whether the part goes with the module. `path` is given where the module has one of its own. */
+export function fitsLayer(kind: PartKind, tensors: Tensors, layer: Layer, path = ''): boolean {
   const n = layer.weight[0]
   const k = count(layer.weight.slice(1))
   const inputs = layer.weight[1] ?? 1
   const kernel = layer.weight.slice(2)
   const dims = (role: TensorRole) => tensors[role]?.shape ?? []
   const { magnitude, diff_b: biasDelta, up_bias: upBias } = tensors
+  if (Object.values(tensors).some((tensor) => count(tensor.shape) === 0)) return false
   if (magnitude && ![n, inputs].includes(count(magnitude.shape))) return false
   if (biasDelta && (!layer.bias || count(biasDelta.shape) !== n)) return false
   if (upBias && (!layer.bias || count(upBias.shape) !== n)) return false
@@ -54,7 +55,11 @@ export function fitsLayer(kind: PartKind, tensors: Tensors, layer: Layer): boole
       const r = down[0]
       if (r === 0 || up[0] !== n || count(up) !== n * r) return false
       if (mid) return count(down) === r * inputs && same(mid, [r, r, ...kernel])
-      return count(down) === r * k && (down.length < 3 || kernel.length === 0 || same(down.slice(2), kernel))
+      // An inpainting model reads a mask and a picture besides the latents, which an adapter for other models does not know.
+      const isNarrower = path === 'conv_in' && down[1] < inputs && count(down) === (r * k * down[1]) / inputs
+      return (
+        (count(down) === r * k || isNarrower) && (down.length < 3 || kernel.length === 0 || same(down.slice(2), kernel))
+      )
     }
     case 'loha': {
       const [a1, b1, a2, b2] = [dims('hada_w1_a'), dims('hada_w1_b'), dims('hada_w2_a'), dims('hada_w2_b')]
@@ -77,10 +82,14 @@ export function fitsLayer(kind: PartKind, tensors: Tensors, layer: Layer): boole
     }
     case 'glora': {
       const [a1, a2, b1, b2] = [dims('a1'), dims('a2'), dims('b1'), dims('b2')]
-      return count(a1) === a1[0] * a1[1] && a2[0] === a1[1] && b2[0] === b1[1] && b1[0] === n && count(b2) === b2[0] * k
+      const isInput = same(a1, [inputs, a2[0]]) && count(a2) === a2[0] * inputs
+      const core = tensors.bm?.shape
+      if (core) return isInput && same(core, [b1[1], b2[0], ...kernel]) && b1[0] === n && count(b2) === b2[0] * inputs
+      return isInput && same(b1, [n, b2[0]]) && count(b2) === b2[0] * k
     }
     case 'oft':
     case 'boft': {
+      if (tensors.oft_rescale && count(tensors.oft_rescale.shape) !== n) return false
       const blocks = dims('oft_blocks')
       if (blocks.length === 2) return blocks[0] > 0 && (n % blocks[0] === 0 || k % blocks[0] === 0)
       return blocks.at(-1) === blocks.at(-2) && blocks.at(-1)! * blocks.at(-3)! === n

@@ -3,7 +3,8 @@ import type { AdapterTarget, ModelShape } from './types.ts'
 // Which module of a model a name in an adapter file means. All names that programs give to a module are made from its own
 // path and looked up: turning underscores back into dots would be a guess (formats.md, section 5.3).
 
-export type ModulePlace = { target: AdapterTarget; path: string }
+/** `rows`: the module is only these rows of the fused one that a name means. */
+export type ModulePlace = { target: AdapterTarget; path: string; rows?: readonly [number, number] }
 
 const underscored = (path: string) => path.replaceAll('.', '_')
 
@@ -102,6 +103,48 @@ function makeTable(shape: ModelShape): ReadonlyMap<string, ModulePlace> {
         target === 'unet' ? unetAliases(path, ldmName(path, perLevel, hasAttention)) : textAliases(path, target)
       for (const name of names) add(name, { target, path })
     }
+  }
+  return table
+}
+
+const sharedTables = new WeakMap<ModelShape, ReadonlyMap<string, readonly ModulePlace[]>>()
+
+/**
+ * The modules that a name in a file means: one as a rule; where text encoders share their names, that of each, to be told
+ * apart by size; of a fused matrix its parts, with their rows in order. None for unknown names.
+ */
+export function placesOf(shape: ModelShape, name: string): readonly ModulePlace[] {
+  const place = aliasTable(shape).get(name)
+  if (place) return [place]
+  const shared = sharedTables.get(shape) ?? makeSharedTable(shape)
+  sharedTables.set(shape, shared)
+  return shared.get(name) ?? []
+}
+
+/** Names that leave open which text encoder they mean, and those of the projections that diffusers fuses. */
+function makeSharedTable(shape: ModelShape): ReadonlyMap<string, readonly ModulePlace[]> {
+  const table = new Map<string, readonly ModulePlace[]>()
+  for (const target of ['text_encoder', 'text_encoder_2'] as const) {
+    for (const path of shape.layers[target]?.keys() ?? []) {
+      for (const each of new Set([path, path.replace(/^text_model\./, '')])) {
+        for (const name of [each, `base_model.model.${each}`, `lycoris_${underscored(each)}`])
+          table.set(name, [...(table.get(name) ?? []), { target, path }])
+      }
+    }
+  }
+  const unet = shape.layers.unet
+  for (const path of unet?.keys() ?? []) {
+    const [, site] = /^(.*\.attn[12])\.to_k$/.exec(path) ?? []
+    if (site === undefined) continue
+    const fused = site.endsWith('1') ? ['to_q', 'to_k', 'to_v'] : ['to_k', 'to_v']
+    let end = 0
+    const places = fused.map((part): ModulePlace => {
+      const start = end
+      end += unet!.get(`${site}.${part}`)!.weight[0]
+      return { target: 'unet', path: `${site}.${part}`, rows: [start, end] }
+    })
+    const name = `${site}.${fused.length === 3 ? 'to_qkv' : 'to_kv'}`
+    for (const alias of unetAliases(name, undefined)) table.set(alias, places)
   }
   return table
 }
