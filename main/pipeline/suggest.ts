@@ -1,4 +1,4 @@
-import { cardKey, cardText, contentWords, type SuggestionCard } from '../../models/adapters/cards.ts'
+import { cardKey, cardText, contentWords, plainWords, type SuggestionCard } from '../../models/adapters/cards.ts'
 import { phrasesOf, type Phrase } from './phrases.ts'
 import type { TextVectors } from './text-vectors.ts'
 
@@ -161,7 +161,9 @@ async function matchOf(
   const likeness = await likenessOf(phrase, title, vectors)
   const tag = card.tags.find((text) => saysAll(contentWords(text)))
   if (tag !== undefined) {
-    if (likeness >= nearTitle)
+    // A title that is the tag and more names something narrower: no arctic fox for a fox.
+    const isNarrower = contentWords(tag).some((word) => contentWords(title).includes(word))
+    if (likeness >= nearTitle && !isNarrower)
       return matched(
         phrase,
         card,
@@ -185,12 +187,11 @@ const matched = (phrase: Phrase, card: SuggestionCard, score: number, reason: st
  * is also compared with what the phrase is about, its last word: "a red jumper" is a sweater.
  */
 async function likenessOf(phrase: Phrase, title: string, vectors: TextVectors | undefined): Promise<number> {
-  const words = contentWords(title)
-  if (!vectors || words.length === 0) return 0
-  for (const word of [...phrase.words, ...words]) if (!(await vectors.knows(word))) return 0
-  const whole = await vectors.similarity(phrase.words.join(' '), words.join(' '))
-  if (words.length > 1) return whole
-  return Math.max(whole, await vectors.similarity(phrase.words[phrase.words.length - 1], words[0]))
+  const [said, words] = [plainWords(phrase.text), plainWords(title)]
+  if (!vectors || said.length === 0 || words.length === 0) return 0
+  for (const word of [...said, ...words]) if (!(await vectors.knows(word))) return 0
+  const whole = await vectors.similarity(said.join(' '), words.join(' '))
+  return words.length > 1 ? whole : Math.max(whole, await vectors.similarity(said[said.length - 1], words[0]))
 }
 
 /** Why a card cannot be added to those that are chosen already. */

@@ -60,7 +60,7 @@ function categoryOf({ role, tags, verdict }: AdapterInfo, title: string): CardCa
   for (const [category, words] of categoryWords) if (lower.some((tag) => words.includes(tag))) return category
   if (role === 'subject') return 'character'
   // Every file without notes has the role of a style; only its name can say that it is one.
-  return contentWords(title).length < wordsOf(title).length && styleMarkers.test(title) ? 'style' : 'concept'
+  return styleMarkers.test(title) ? 'style' : 'concept'
 }
 
 /** Words that say "what follows or stands before is a style". */
@@ -86,16 +86,14 @@ const emptyWords = new Set(
   ).split(' '),
 )
 
-/** Lower case, and without the ends of plurals. */
-export function wordsOf(text: string): string[] {
-  return (text.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? []).map(singular)
-}
+/** The words that say something, as they are written but for capitals: what a text encoder is asked about. */
+export const plainWords = (text: string): string[] =>
+  (text.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? []).filter((word) => !emptyWords.has(word))
 
-/** The words that say something. */
-export const contentWords = (text: string): string[] => [
-  ...new Set((text.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? []).filter((word) => !emptyWords.has(word)).map(singular)),
-]
+/** The same in the singular, each once: what texts are compared by. */
+export const contentWords = (text: string): string[] => [...new Set(plainWords(text).map(singular))]
 
+/** Without the ends of plurals. */
 function singular(word: string): string {
   if (/(ss|us|is)$/.test(word) || word.length < 4) return word
   if (word.endsWith('ies') && word.length > 4) return `${word.slice(0, -3)}y`
