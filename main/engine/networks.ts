@@ -290,7 +290,9 @@ export function openNetworks(folder: string, options: NetworksOptions = {}): Ope
       const current = variants.get(part)
       if (!variant || variantKey(variant) === '') variants.delete(part)
       else if (!current || !serves(current, variant)) variants.set(part, latest(part, variant))
-      return slotsIn(await slots(part), variants.get(part))
+      // To find all slots takes a moment that a picture without adapters need not wait for.
+      const wanted = variants.get(part)
+      return wanted?.slots?.size ? slotsIn(await slots(part), wanted) : []
     },
     async preload(names) {
       for (const name of names) {
