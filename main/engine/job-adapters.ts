@@ -107,15 +107,15 @@ async function openSlots(
   weights: LiveWeights,
 ): Promise<JobAdapters['slots']> {
   const slots: JobAdapters['slots'] = {}
-  const adapters = new Set(pictures.flat().map(({ adapter }) => adapter))
+  const adapters = [...new Set(pictures.flat().map(({ adapter }) => adapter))]
+  const keys = pictures.map((own) => keyOf(own, adapters))
   for (const target of targets) {
     if (!networks.has(target)) continue
-    const paths = new Set([...adapters].flatMap(({ layers }) => [...(layers[target]?.keys() ?? [])]))
-    const hasWords = target !== 'unet' && [...adapters].some(({ embeddings }) => embeddings?.size)
+    const paths = new Set(adapters.flatMap(({ layers }) => [...(layers[target]?.keys() ?? [])]))
+    const hasWords = target !== 'unet' && adapters.some(({ embeddings }) => embeddings?.size)
     const livePaths = weights.paths(target, adapters)
     const hasSlots = paths.size > 0 || hasWords
-    const isMixed =
-      target === 'unet' && !networks.singleRows && pictures.some((own) => keyOf(own) !== keyOf(pictures[0]))
+    const isMixed = target === 'unet' && !networks.singleRows && keys.some((key) => key !== keys[0])
     const groups = hasSlots ? await groupsOf(target, paths, networks) : undefined
     const places = await networks.use(target, {
       ...(groups ? { slots: groups, mixed: isMixed } : {}),
@@ -151,10 +151,13 @@ async function groupsOf(
 }
 
 /** Pictures with the same key have the same weights in the slots of the drawing network at every step. */
-function keyOf(applied: readonly AppliedAdapter[]): string {
+function keyOf(applied: readonly AppliedAdapter[], adapters: readonly LoadedAdapter[]): string {
   return applied
     .filter(({ adapter, weight }) => (adapter.layers.unet?.size ?? 0) > 0 && weight !== 0)
-    .map(({ adapter, weight, start, end, ramp }) => JSON.stringify([adapter.sha256, weight, start, end, ramp]))
+    .map(({ adapter, weight, start, end, ramp }) =>
+      // One file may be in twice, cut to several rank budgets.
+      JSON.stringify([adapter.sha256, adapters.indexOf(adapter), weight, start, end, ramp]),
+    )
     .sort()
     .join()
 }

@@ -1,4 +1,5 @@
 import { families } from '../../models/family.ts'
+import type { LoadedAdapter } from './adapter-types.ts'
 import { embeddingWords, vectorInputs, type EmbeddingWord } from './embeddings.ts'
 import { chunkPrompt, frameChunk, parsePrompt, type Chunk, type Weighted } from './prompt.ts'
 import type { Slots } from './slots.ts'
@@ -158,7 +159,7 @@ async function encodeChunks(
   const { network, states: name, layer, slots } = block
   // Adapters that change nothing in this encoder are not in it, so that what was read without them still stands.
   const applied: Weights = new Map([...weights].filter(([adapter]) => changes(adapter, network)))
-  const weighed = [...applied].map(([{ sha256 }, weight]) => `${sha256} ${weight}`).sort()
+  const weighed = [...applied].map(([adapter, weight]) => `${contentKey(adapter, network)} ${weight}`).sort()
   const encoded: EncodedChunk[] = []
   for (const chunk of chunks) {
     const { ids, eosIndex, vectors } = chunk
@@ -174,6 +175,12 @@ async function encodeChunks(
   const size = states.data.length / chunks.length
   chunks.forEach((chunk, i) => weigh(states.data.subarray(i * size, (i + 1) * size), chunk.weights))
   return { states, pooled: encoded[0].pooled }
+}
+
+/** What an adapter is to one network: its file, and how much of the ranks is left where it was cut to a budget. */
+function contentKey({ sha256, layers }: LoadedAdapter, network: 'text_encoder' | 'text_encoder_2'): string {
+  const ranks = [...(layers[network]?.values() ?? [])].reduce((all, { rank }) => all + rank, 0)
+  return `${sha256} ${ranks}`
 }
 
 async function encodeChunk(

@@ -5,6 +5,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { adapterInfos } from '../../main/engine/adapter-infos.ts'
 import type { EngineClient } from '../../main/engine/client.ts'
 import { connectDirect } from '../../main/engine/direct.ts'
+import { runJob } from '../../main/engine/job.ts'
+import { openNetworks } from '../../main/engine/networks.ts'
 import { readManifest } from '../../main/engine/model-folder.ts'
 import { fillFromAdapters } from '../../main/engine/presets.ts'
 import type { BatchPicture } from '../../main/engine/protocol.ts'
@@ -282,6 +284,32 @@ describe('a batch of pictures that differ', () => {
     }
     expect(await largest(images[0], images[2])).toBeGreaterThan(20)
   })
+})
+
+test('a batch that was interrupted goes on with the pictures that are missing', async () => {
+  const networks = openNetworks(model, { threads: 1 })
+  const request = fillDefaults(
+    checkRequest({ prompt: 'a fox', width: 64, height: 64, steps: 2, seed: 7, preview: 'off' }),
+    readManifest(model),
+  )
+  const batch = ['ink', 'wash', 'lettering'].map((name) => ({
+    adapters: [AdapterUse.parse({ file: at(name), weight: 0.5 })],
+  }))
+  const made = async (firstIndex: number) => {
+    const images = new Map<number, Uint8Array>()
+    for await (const event of runJob({ id: 'b', modelFolder: model, request, batch }, networks, firstIndex)) {
+      if (event.type === 'image') images.set(event.index, event.png)
+    }
+    return images
+  }
+  const [all, rest] = [await made(0), await made(1)]
+  expect([[...all.keys()], [...rest.keys()], [...(await made(3)).keys()]]).toEqual([[0, 1, 2], [1, 2], []])
+  for (const index of [1, 2]) {
+    expect(await largest(rest.get(index)!, all.get(index)!)).toBeLessThanOrEqual(1)
+    expect(recipeOf(rest.get(index)!)?.adapters).toEqual(recipeOf(all.get(index)!)?.adapters)
+    expect(recipeOf(rest.get(index)!)?.request.seed).toBe(7 + index)
+  }
+  await networks.release()
 })
 
 describe('a model with two text encoders', () => {

@@ -53,10 +53,11 @@ const live: LiveWeights = {
 }
 
 const read: string[] = []
-async function load(file: string): Promise<LoadedFile> {
+async function load(file: string, rankBudget: number | undefined): Promise<LoadedFile> {
   read.push(file)
   const name = file.split('/').at(-1)!.replace('.safetensors', '')
   const info = { file, name, matched: 7, total: 9, role: name.startsWith('agd') ? 'guidance' : 'style' } as AdapterInfo
+  if (rankBudget !== undefined && name === 'ink') return { info, adapter: { ...ink } } // cut: the same file, other numbers
   if (info.role === 'guidance') return { info, guidance: guidanceOf(name) }
   return { info, adapter: { ink, conv, text, word, norm }[name] }
 }
@@ -107,6 +108,7 @@ describe('networks for the adapters of a job', () => {
       ]),
     ).toBe(false)
     expect(await mixed([[use('ink')], []], true)).toBe(false)
+    expect(await mixed([[use('ink')], [use('ink', { rankBudget: 1 })]])).toBe(true)
     expect(await mixed([[use('ink'), use('text')], [use('ink')]])).toBe(false)
     expect(await mixed([[use('ink'), use('conv', { weight: 0, textWeight: 1 })], [use('ink')]])).toBe(false)
   })

@@ -114,6 +114,10 @@ describe('the text encoder', () => {
     expect((await at(0.6)).runs).toContain('text_encoder')
     expect((await at(0)).runs).toContain('text_encoder') // the text without it was not read yet
     expect((await at(0.6)).runs).not.toContain('text_encoder')
+    // The same file cut to another rank is another text.
+    const cut = { ...written, layers: loraOf('written', layers, { a: 1 }, 'text_encoder').layers }
+    const less = [apply(cut, { weight: 0, textWeight: 0.6 })]
+    expect((await draw({ steps: 1, adapters: less }, undefined, { texts })).runs).toContain('text_encoder')
     // An adapter of the drawing network alone leaves the text as it was read.
     const other = await draw({ steps: 1, adapters: [apply(ink)] }, undefined, { texts })
     expect(other.runs).not.toContain('text_encoder')
