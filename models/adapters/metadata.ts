@@ -64,20 +64,27 @@ export function describe(metadata: ReadonlyMap<string, string>): Described {
   const own = (key: string) => get(`vignette_${key}`)
   const trigger = wordsFrom(own('trigger') ?? spec('trigger_phrase'))
   const role = roles.find((each) => each === own('role'))
-  const range = rangeFrom(own('weight'))
+  const range = rangeFrom(own('weight')) ?? rangeFrom(hinted(spec('usage_hint')))
   return {
     triggers: trigger.length > 0 ? trigger : tagTriggers(get('ss_tag_frequency')),
-    preferredWeight: weightFrom(own('weight')),
+    preferredWeight: range && (range[0] + range[1]) / 2,
     ...(range && range[0] !== range[1] ? { weightRange: range } : {}),
     title: cleanText(own('title') ?? spec('title'), 120),
-    description: cleanText(spec('description') ?? get('ss_training_comment'), 2000),
-    author: cleanText(spec('author'), 120),
+    description: cleanText(
+      own('description') ?? spec('description') ?? get('ss_training_comment') ?? own('about'),
+      2000,
+    ),
+    author: cleanText(own('author') ?? spec('author'), 120),
     licence: cleanText(own('licence') ?? spec('license'), 200),
     tags: wordsFrom(spec('tags')),
     ...(role ? { role } : {}),
     ...ownPreset(metadata, role),
   }
 }
+
+/** The numbers after "weight" or "strength" in a sentence. */
+const hinted = (text: string | undefined) =>
+  /(?:weight|strength)\D{0,20}?(\d(?:\.\d+)?(?:\s*[-–]\s*\d(?:\.\d+)?)?)/i.exec(text?.slice(0, 2000) ?? '')?.[1]
 
 /** The commonest tag of each folder of training pictures, and the folder's own name ("10_inkstyle"). */
 function tagTriggers(text: string | undefined): string[] {

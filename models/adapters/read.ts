@@ -2,8 +2,8 @@ import { open, readFile, stat } from 'node:fs/promises'
 import { basename, dirname, extname, join } from 'node:path'
 import { readSafetensors, type SafetensorsFile } from '../checkpoint/safetensors.ts'
 import { fromSystemError, VignetteError } from '../errors.ts'
-import { embeddingsIn } from './embeddings.ts'
-import { familyByMetadata, familyOf } from './family.ts'
+import { embeddingsIn, takesWords } from './embeddings.ts'
+import { familyByMetadata, familyName, familyOf } from './family.ts'
 import { firstNumbers } from './first-numbers.ts'
 import { kindOf, precisionOf, rankOf } from './fit.ts'
 import { groupsOf, type Group } from './groups.ts'
@@ -168,19 +168,17 @@ async function examine(opened: Opened, wanted: ModelShape | undefined): Promise<
   }
   if (metadata.get('vignette_kind') === 'guidance') return readGuidanceFile(opened, info, wanted)
 
-  const guess = familyOf(all, metadata)
+  const anyGroups = groupsOf(all, wanted ?? standardShape('sd15'))
+  const isAlone = anyGroups.every(({ tensors }) => Object.keys(tensors).length === 0)
+  const { embeddings, used, family } = embeddingsIn(opened, isAlone, wanted)
+  const guess = familyOf(all, metadata) ?? (family && { id: family, name: familyName(family) })
   const isForeign = guess !== undefined && !guess.id
   const shape = wanted ?? standardShape(guess?.id ?? 'sd15')
-  const groups = groupsOf(all, shape)
+  const groups = shape === standardShape('sd15') || wanted ? anyGroups : groupsOf(all, shape)
   let placed: Placed = isForeign
     ? { parts: [], leftovers: groups.map(leftOf) }
     : await place(groups, shape, opened, false)
-  const { embeddings, used } = embeddingsIn(
-    opened,
-    groups.every(({ tensors }) => Object.keys(tensors).length === 0),
-    shape,
-  )
-  const fitting = embeddings.filter(({ target, vectors }) => isWordOf(shape, target, vectors.shape[1]))
+  const fitting = embeddings.length > 0 && takesWords(shape, embeddings) ? embeddings : []
   // The small models that people train have sizes of their own, which only the model itself can tell.
   const isSized =
     wanted !== undefined ||
@@ -190,7 +188,7 @@ async function examine(opened: Opened, wanted: ModelShape | undefined): Promise<
   if (!isSized) placed = await place(groups, shape, opened, true)
   const { parts, leftovers } = placed
 
-  const taken = new Set(fitting.length === embeddings.length ? used : [])
+  const taken = new Set(fitting.length > 0 ? used : [])
   const isLeft = new Set(leftovers.flatMap(({ names }) => names))
   for (const { names } of groups) for (const name of names) if (!isLeft.has(name)) taken.add(name)
   const ignored = [...all.keys()].filter((name) => !taken.has(name))
@@ -210,7 +208,18 @@ async function examine(opened: Opened, wanted: ModelShape | undefined): Promise<
     fitting.length > 0 ||
     parts.some(({ target }) => target !== 'unet') ||
     groups.some(({ module }) => textModule.test(module))
-  info.verdict = verdictOf({ info, parts, embeddings: fitting, leftovers, ignored, guess, wanted, isSized, all })
+  info.verdict = verdictOf({
+    info,
+    parts,
+    embeddings: fitting,
+    words: embeddings,
+    leftovers,
+    ignored,
+    guess,
+    wanted,
+    isSized,
+    all,
+  })
   const strengths = await strengthsOf(parts)
   if (strengths.some((value) => !Number.isFinite(value))) {
     const message = `"${info.name}" is damaged: how strong it is, is not a number.`
@@ -231,10 +240,6 @@ function asPart({ tensors }: Group): Pick<AdapterPart, 'kind' | 'tensors'>[] {
 function leftOf({ names, tensors }: Group): Leftover {
   const kind = kindOf(tensors)
   return { names, reason: 'unknown', ...(kind ? { kind } : {}) }
-}
-
-function isWordOf(shape: ModelShape, target: 'text_encoder' | 'text_encoder_2', width: number): boolean {
-  return shape.layers[target]?.get('text_model.embeddings.token_embedding')?.weight[1] === width
 }
 
 function describedInfo(said: Partial<Described>, names: readonly (string | undefined)[]): Partial<AdapterInfo> {

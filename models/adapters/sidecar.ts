@@ -44,13 +44,14 @@ function fromCivitai(json: Record<string, unknown> | undefined): Partial<Describ
   const tips = isRecord(json?.usage_tips)
     ? json.usage_tips
     : parseJson(typeof json?.usage_tips === 'string' ? json.usage_tips : undefined)
+  const settings = isRecord(version.settings) ? version.settings : {}
   const strength = isRecord(tips) ? (tips.strength ?? tips.strength_range) : undefined
   return present({
     triggers: wordsFrom(version.trainedWords),
     title: cleanText(model.name ?? json?.model_name, 120),
     description: cleanText(version.description ?? model.description ?? json?.modelDescription, 2000),
     tags: wordsFrom(model.tags ?? json?.tags),
-    preferredWeight: weightFrom(strength),
+    preferredWeight: weightFrom(strength ?? settings.strength),
     weightRange: isRecord(tips) ? rangeFrom(tips.strength_range) : undefined,
   })
 }

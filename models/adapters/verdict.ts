@@ -51,6 +51,8 @@ export type Findings = {
   info: AdapterInfo
   parts: readonly AdapterPart[]
   embeddings: readonly EmbeddingPart[]
+  /** All that the file has, whether they go with the model or not. */
+  words: readonly EmbeddingPart[]
   leftovers: readonly Leftover[]
   /** Names of all tensors that are not used, those of `leftovers` among them. */
   ignored: readonly string[]
@@ -64,11 +66,11 @@ export type Findings = {
 
 /** How the file goes with the model, or with a model of its own family (formats.md, section 5.10). */
 export function verdictOf(findings: Findings): Verdict {
-  const { info, parts, embeddings, leftovers, ignored, guess, wanted, isSized, all } = findings
+  const { info, parts, embeddings, words, leftovers, ignored, guess, wanted, isSized, all } = findings
   const isEmpty = parts.length === 0 && embeddings.length === 0
   const isAdapter = leftovers.some(({ kind, reason }) => kind !== undefined || reason === 'construction')
   if (isEmpty) {
-    const other = otherThing(info.name, all, isAdapter)
+    const other = otherThing(info.name, all, isAdapter || words.length > 0)
     if (other) return other
   }
   if (guess && !guess.id) {
@@ -89,6 +91,10 @@ export function verdictOf(findings: Findings): Verdict {
       hint: 'Choose the model to see whether it fits.',
     }
   }
+  if (ignored.length === 0 && parts.length === 0) {
+    const typed = [...new Set(embeddings.map(({ token }) => `"${cut(token)}"`))].slice(0, 3).join(', ')
+    return { fit: 'fits', message: `Fits: works where the prompt has ${typed}.` }
+  }
   if (ignored.length === 0) return { fit: 'fits', message: `Fits: all ${info.total} tensors found their place.` }
   return {
     fit: 'partly',
@@ -108,7 +114,15 @@ function isOfOtherText(parts: readonly AdapterPart[], leftovers: readonly Leftov
 }
 
 /** Nothing of the file can be used, though it is an adapter. */
-function withoutParts({ info, leftovers, guess, wanted }: Findings): Verdict {
+function withoutParts({ info, words, leftovers, guess, wanted }: Findings): Verdict {
+  const targets = new Set(words.map(({ target }) => target))
+  if (guess?.id === 'sdxl' && targets.size === 1 && leftovers.length === 0) {
+    return {
+      fit: 'refused',
+      message: `"${info.name}" is half of an embedding for ${guess.name}: it has vectors for one of the two text encoders.`,
+      hint: 'Look for a file that has both, clip_l and clip_g.',
+    }
+  }
   const reasons = new Set(leftovers.map(({ reason }) => reason))
   if (reasons.has('construction') && !reasons.has('shape')) {
     const names = [...new Set(leftovers.flatMap(({ construction }) => construction ?? []))]
