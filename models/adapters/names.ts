@@ -50,6 +50,19 @@ export function ldmName(path: string, perLevel: number, hasAttention: (block: st
   return resnetParts[rest] && `middle_block.${2 * Number(place)}.${resnetParts[rest]}`
 }
 
+/** LDM names of the modules of a UNet. */
+export function ldmNamer(layers: ReadonlyMap<string, unknown>): (path: string) => string | undefined {
+  let perLevel = 1
+  const withAttention = new Set<string>()
+  for (const path of layers.keys()) {
+    const [, place] = /^up_blocks\.\d+\.resnets\.(\d+)\./.exec(path) ?? []
+    if (place !== undefined) perLevel = Math.max(perLevel, 1 + Number(place))
+    const [, attentions] = /^(up_blocks\.\d+\.attentions)\./.exec(path) ?? []
+    if (attentions !== undefined) withAttention.add(attentions)
+  }
+  return (path) => ldmName(path, perLevel, (block) => withAttention.has(block))
+}
+
 function unetAliases(path: string, ldm: string | undefined): string[] {
   const names = [`lora_unet_${underscored(path)}`, `lycoris_${underscored(path)}`, `unet.${path}`, path]
   names.push(`base_model.model.${path}`, `base_model.model.unet.${path}`, `unet.base_model.model.${path}`)
@@ -94,13 +107,9 @@ function makeTable(shape: ModelShape): ReadonlyMap<string, ModulePlace> {
     table.set(alias, place)
   }
   for (const [target, layers] of Object.entries(shape.layers) as [AdapterTarget, ReadonlyMap<string, unknown>][]) {
-    const paths = [...layers.keys()]
-    const perLevel =
-      1 + Math.max(0, ...paths.map((path) => Number(/^up_blocks\.\d+\.resnets\.(\d+)\./.exec(path)?.[1] ?? 0)))
-    const hasAttention = (prefix: string) => paths.some((path) => path.startsWith(`${prefix}.`))
-    for (const path of paths) {
-      const names =
-        target === 'unet' ? unetAliases(path, ldmName(path, perLevel, hasAttention)) : textAliases(path, target)
+    const ldmOf = ldmNamer(layers)
+    for (const path of layers.keys()) {
+      const names = target === 'unet' ? unetAliases(path, ldmOf(path)) : textAliases(path, target)
       for (const name of names) add(name, { target, path })
     }
   }
