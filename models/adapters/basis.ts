@@ -93,7 +93,7 @@ export function commonBasis(members: readonly { layer: LayerDelta; weight: numbe
  * factors, whose columns and rows are its directions but for their length.
  */
 export function fromBasis(merged: LayerDelta, core: Float32Array, rank: number): LayerDelta {
-  const { weight, rank: p, down, up } = merged
+  const { target, path, weight, rank: p, down, up } = merged
   const n = weight[0]
   const k = down.length / p
   const [l, r] = [new Float64Array(p * n), Float64Array.from(down)]
@@ -106,7 +106,7 @@ export function fromBasis(merged: LayerDelta, core: Float32Array, rank: number):
   const outDown = multiply(right.subarray(0, kept * p), r, kept, p, k)
   const share = (i: number) => Math.sqrt(values[i])
   return {
-    ...merged,
+    ...{ target, path, weight },
     rank: kept,
     down: Float32Array.from(outDown, (value, at) => value * share(Math.floor(at / k))),
     up: Float32Array.from(

@@ -4,7 +4,7 @@ import { plainMatMul } from '../quantize/algebra.ts'
 import { truncatedSvd } from '../quantize/svd.ts'
 import { layerShape } from './numbers.ts'
 import type { ModelWeights } from './model-weights.ts'
-import { checkBase, maskPlaces, sparsify, weightCrc, type SparseLayer, type SparseMask } from './sparse.ts'
+import { maskPlaces, sparsify, weightCrc, type SparseLayer, type SparseMask } from './sparse.ts'
 import type { AdapterTarget } from './types.ts'
 import type { LayerDelta } from './write.ts'
 
@@ -61,16 +61,12 @@ export async function extractLora(
       found.leftOut.push({ path: `${path}.weight`, size: Math.sqrt(power) })
       continue
     }
-    const { n, k } = layerShape(weight)
-    const { down, up, values } = await truncatedSvd(delta, n, k, { rank, matMul })
-    // What float32 makes of nothing: directions a millionth of the first.
-    const kept = Math.max(1, values.filter((value) => value > 1e-6 * values[0]).length)
-    const least = Math.max(0, power - values.subarray(0, kept).reduce((sum, value) => sum + value * value, 0))
-    const error = Math.sqrt(least / power)
-    found.layers.push({ target, path, weight, rank: kept, ...halved(down, up, values, kept, n, k) })
-    found.errors.push({ target, path, rank: kept, error })
+    const cut = await lowRank(delta, weight, rank, matMul)
+    if (!cut) continue
+    found.layers.push({ target, path, weight, ...cut.factors })
+    found.errors.push({ target, path, rank: cut.factors.rank, error: cut.error })
     all += power
-    lost += least
+    lost += power * cut.error ** 2
   }
   if (found.layers.length === 0)
     throw new VignetteError('adapter-mismatch', `${tuned.name} does not differ from ${base.name} in any layer.`, {
@@ -78,6 +74,26 @@ export async function extractLora(
     })
   found.error = Math.sqrt(lost / all)
   return found
+}
+
+/**
+ * The best factors of a whole ΔW of this shape, of at most `rank`, their relative error, and ‖ΔW‖²; undefined where there
+ * is no change. Directions that are a millionth of the first are what float32 makes of nothing.
+ */
+export async function lowRank(
+  delta: Float32Array,
+  weight: readonly number[],
+  rank: number,
+  matMul: MatMul,
+): Promise<{ factors: Pick<LayerDelta, 'rank' | 'down' | 'up'>; error: number; power: number } | undefined> {
+  const power = squares(delta)
+  if (power === 0) return undefined
+  const { n, k } = layerShape(weight)
+  const { down, up, values } = await truncatedSvd(delta, n, k, { rank, matMul })
+  const kept = Math.max(1, values.filter((value) => value > 1e-6 * values[0]).length)
+  const least = Math.max(0, power - values.subarray(0, kept).reduce((sum, value) => sum + value * value, 0))
+  const factors = { rank: kept, ...halved(down, up, values, kept, n, k) }
+  return { factors, error: Math.sqrt(least / power), power }
 }
 
 type Shapes = { weight: readonly number[]; bias?: readonly number[] }
@@ -163,12 +179,4 @@ export async function extractSparse(layers: readonly LayerDelta[], options: Spar
   }
   found.error = Math.sqrt(lost / (all || 1))
   return found
-}
-
-/** Refuses sparse layers that were made for another model, by their check values. Layers without one are believed. */
-export async function checkSparseBase(layers: readonly SparseLayer[], base: Pick<ModelWeights, 'read'>): Promise<void> {
-  for (const layer of layers) {
-    const weight = await base.read(layer.target, layer.path)
-    if (weight) checkBase(weight, layer)
-  }
 }

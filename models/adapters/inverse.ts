@@ -109,6 +109,7 @@ export function takeOut(inverse: Inverse, which: number, merged: readonly RawLay
       return { ...fromBasis(whole, core, rank), scale: 1 }
     }
     const first = before.get(keyOf(layer)) ?? 0
+    before.set(keyOf(layer), first + rank) // a fused file has several parts for one layer
     const { weight: shape, rank: total, down, up } = whole
     const n = shape[0]
     const k = down.length / total

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
-import { checkSparseBase, extractLora, extractSparse } from '../../../models/adapters/extract.ts'
+import { extractLora, extractSparse } from '../../../models/adapters/extract.ts'
 import type { ModelWeights } from '../../../models/adapters/model-weights.ts'
-import { applySparse, weightCrc } from '../../../models/adapters/sparse.ts'
+import { applySparse, expectSparseBase, sparseTensors, weightCrc } from '../../../models/adapters/sparse.ts'
 import type { LayerDelta } from '../../../models/adapters/write.ts'
 import { expectClose } from '../../expect-close.ts'
 import { hashed } from './numbers.ts'
@@ -127,7 +127,10 @@ describe('a sparse adapter from a low-rank one', () => {
     await expect(extractSparse(added, { mask: 'wm' })).rejects.toMatchObject({ code: 'bad-request' })
     const base = model('base')
     const { layers } = await extractSparse(added, { mask: 'largest', rank: 2, base })
-    await expect(checkSparseBase(layers, base)).resolves.toBeUndefined()
-    await expect(checkSparseBase(layers, tuned)).rejects.toMatchObject({ code: 'adapter-mismatch' })
+    const { metadata } = sparseTensors(layers)
+    const check = (model: ModelWeights) => expectSparseBase(layers, new Map(Object.entries(metadata)), model.read)
+    await expect(check(base)).resolves.toBeUndefined()
+    await expect(check(tuned)).rejects.toMatchObject({ code: 'adapter-mismatch' })
+    await expect(expectSparseBase(layers, new Map(), tuned.read)).resolves.toBeUndefined()
   })
 })
