@@ -3,7 +3,7 @@ import { version } from '../../package.json'
 import type { GenerateRequest } from '../../preload/contract.ts'
 import { limits } from '../../preload/limits.ts'
 import { writeGraphs } from '../../models/checkpoint/graphs.ts'
-import { fromSystemError } from '../../models/errors.ts'
+import { fromSystemError, reportError } from '../../models/errors.ts'
 import { readClipMerges } from '../../models/tokenizer/load.ts'
 import { completeRequest, recipeChunks, type Recipe } from '../export/metadata.ts'
 import { encodePng } from '../export/png.ts'
@@ -44,6 +44,18 @@ async function adapterFilesOf(networks: OpenNetworks): Promise<AdapterFiles> {
  * that carries its recipe.
  */
 export async function* runJob(job: EngineJob, networks: OpenNetworks, firstIndex = 0): AsyncGenerator<EngineEvent> {
+  try {
+    yield* drawJob(job, networks, firstIndex)
+  } catch (error) {
+    if (reportError(error).code === 'out-of-memory') {
+      await adapterFiles?.files.release()
+      adapterFiles = undefined
+    }
+    throw error
+  }
+}
+
+async function* drawJob(job: EngineJob, networks: OpenNetworks, firstIndex: number): AsyncGenerator<EngineEvent> {
   const { id: jobId, request } = job
   const { width, height } = request
   checkAgainstModel(request, networks.manifest)
