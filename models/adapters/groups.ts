@@ -42,10 +42,10 @@ const constructions: readonly (readonly [RegExp, string])[] = [
 const constructionOf = (name: string) => constructions.find(([pattern]) => pattern.test(name))?.[1]
 
 /** Files of cloneofsimo say where a tensor belongs by a number; here it becomes the name that diffusers has for it. */
-function readableNames(tensors: ReadonlyMap<string, StoredTensor>, shape: ModelShape): (name: string) => string {
+function readableNames(tensors: ReadonlyMap<string, StoredTensor>, shape: () => ModelShape): (name: string) => string {
   const numbered = /^(unet|text_encoder):(\d{1,6}):(up|down)$/
   if (![...tensors.keys()].some((name) => numbered.test(name))) return (name) => name
-  const modules = safeloraModules(shape)
+  const modules = safeloraModules(shape())
   return (name) => {
     const [, part, index, factor] = numbered.exec(name) ?? []
     const module = modules[part as 'unet' | 'text_encoder']?.[Number(index)]
@@ -55,8 +55,11 @@ function readableNames(tensors: ReadonlyMap<string, StoredTensor>, shape: ModelS
 
 const roleOf: Partial<Record<Ending, TensorRole>> = { shira_index: 'sparse_index' }
 
-/** The tensors of a file by the modules in their names, in the file's order; names without a known ending are left out. */
-export function groupsOf(tensors: ReadonlyMap<string, StoredTensor>, shape: ModelShape): Group[] {
+/**
+ * The tensors of a file by the modules in their names, in the file's order; names without a known ending are left out.
+ * `shape` is asked for only where names count modules.
+ */
+export function groupsOf(tensors: ReadonlyMap<string, StoredTensor>, shape: () => ModelShape): Group[] {
   const groups = new Map<string, Group>()
   const readable = readableNames(tensors, shape)
   for (const [name, tensor] of tensors) {
@@ -77,5 +80,25 @@ export function groupsOf(tensors: ReadonlyMap<string, StoredTensor>, shape: Mode
     else if (ending === 'unsupported') group.construction ??= 'an unknown construction'
     else if (ending !== 'bias') group.tensors[roleOf[ending] ?? (ending as TensorRole)] ??= tensor
   }
-  return [...groups.values()]
+  return [...groups.values()].flatMap(apart)
+}
+
+/** Whole changes beside factors of the same module are a part of their own, and whole weights are none. */
+function apart(group: Group): Group[] {
+  const { module, tensors, weight, onInput, names } = group
+  const { diff, ...factors } = tensors
+  const isMixed = Object.keys(factors).some((role) => role !== 'diff_b')
+  if (!isMixed && !(weight && onInput)) return [group]
+  const isDiff = (name: string) => diff !== undefined && isMixed && /\.(diff|w_norm)$/.test(name)
+  const isWhole = (name: string) => {
+    const ending = splitName(name)?.ending
+    return (ending === 'weight' && !onInput) || ending === 'bias'
+  }
+  const rest = names.filter((name) => !isDiff(name) && !isWhole(name))
+  if (rest.length === names.length) return [group]
+  return [
+    { ...group, names: rest, tensors: isMixed ? factors : tensors },
+    ...(names.some(isDiff) ? [{ module, tensors: { diff }, names: names.filter(isDiff) }] : []),
+    ...(names.some(isWhole) ? [{ module, tensors: {}, names: names.filter(isWhole), weight }] : []),
+  ]
 }

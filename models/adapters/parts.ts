@@ -11,8 +11,11 @@ import type { AdapterPart, ModelShape, PartKind, ScaleRule } from './types.ts'
 /** Why the tensors of a module were left out. */
 export type Leftover = {
   names: readonly string[]
-  /** `unknown`: no such module; `shape`: another size; `incomplete`: a factor is missing; `twice`: under two names. */
-  reason: 'unknown' | 'shape' | 'incomplete' | 'twice' | 'construction'
+  /**
+   * `unknown`: no such module; `shape`: another size; `incomplete`: a factor is missing; `twice`: under two names;
+   * `weights`: no change but whole weights.
+   */
+  reason: 'unknown' | 'shape' | 'incomplete' | 'twice' | 'weights' | 'construction'
   construction?: string
   kind?: PartKind
   /** The module that its name means. */
@@ -46,7 +49,9 @@ export async function partsOf(
   const kind = kindOf(tensors)
   const places = placesOf(shape, group.module)
   if (places.length === 0) return { names, reason: 'unknown', kind }
-  if (!kind) return { names, reason: 'incomplete', place: places[0] }
+  if (!kind) {
+    return { names, reason: Object.keys(tensors).length > 0 ? 'incomplete' : 'weights', place: places[0] }
+  }
   const odd = Object.entries(tensors).find(([role, { dtype }]) => role !== 'sparse_index' && !isFloat(dtype))?.[1]
   if (odd) return { names, reason: 'construction', construction: `numbers stored as ${odd.dtype}`, kind }
 

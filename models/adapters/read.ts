@@ -1,19 +1,19 @@
-import { open, readFile, stat } from 'node:fs/promises'
-import { basename, dirname, extname, join } from 'node:path'
-import { readSafetensors, type SafetensorsFile } from '../checkpoint/safetensors.ts'
+import { stat } from 'node:fs/promises'
+import { basename, extname } from 'node:path'
 import { fromSystemError, VignetteError } from '../errors.ts'
 import { embeddingsIn, takesWords } from './embeddings.ts'
-import { familyByMetadata, familyName, familyOf } from './family.ts'
-import { firstNumbers } from './first-numbers.ts'
+import { familyName, familyOf } from './family.ts'
 import { kindOf, precisionOf, rankOf } from './fit.ts'
 import { groupsOf, type Group } from './groups.ts'
 import { readGuidanceFile } from './guidance-file.ts'
-import { describe, isRecord, parseJson, type Described } from './metadata.ts'
+import { describe, type Described } from './metadata.ts'
+import { noticesOf, strengthsOf } from './notices.ts'
+import { nameOf, openFile, type Opened } from './open-file.ts'
 import { partRules, partsOf, type Leftover } from './parts.ts'
 import { presetFor } from './presets.ts'
 import { standardShape } from './shape.ts'
 import { readSidecars } from './sidecar.ts'
-import type { AdapterFile, AdapterInfo, AdapterPart, ModelShape } from './types.ts'
+import type { AdapterFile, AdapterInfo, AdapterPart, AdapterRole, ModelShape } from './types.ts'
 import { kindWords, verdictOf } from './verdict.ts'
 
 /**
@@ -48,14 +48,6 @@ export async function inspectAdapter(file: string, shape?: ModelShape): Promise<
   }
 }
 
-/** Names that programs give to every file they write: there the folder says more. */
-const generic = /^(adapter_model|pytorch_lora_weights|diffusion_pytorch_model|model|lora)$/
-
-function nameOf(file: string): string {
-  const stem = basename(file).replace(/\.safetensors$/i, '')
-  return (generic.test(stem) && basename(dirname(file))) || stem
-}
-
 function bareInfo(file: string, bytes: number): AdapterInfo {
   return {
     ...{
@@ -69,67 +61,6 @@ function bareInfo(file: string, bytes: number): AdapterInfo {
       hasTextEncoder: false,
     },
     ...{ triggers: [], tags: [], role: 'style', notices: [], verdict: { fit: 'refused', message: '' } },
-  }
-}
-
-type Opened = SafetensorsFile & { config?: Record<string, unknown> }
-
-const maxConfigBytes = 2_000_000
-
-/** A file, or a folder as PEFT and diffusers write it. */
-async function openFile(path: string): Promise<Opened> {
-  const found = await stat(path).catch((error: unknown) => {
-    throw fromSystemError(error) ?? error
-  })
-  const file = found.isDirectory() ? await fileIn(path) : path
-  await refusePicture(file)
-  const opened = await readSafetensors(file)
-  const beside = join(dirname(file), 'adapter_config.json')
-  const isPeft = basename(file) === 'adapter_model.safetensors'
-  const { size } = isPeft ? await stat(beside).catch(() => ({ size: 0 })) : { size: 0 }
-  if (size === 0 || size > maxConfigBytes) return opened
-  const config = parseJson(await readFile(beside, 'utf8').catch(() => undefined))
-  return isRecord(config) ? { ...opened, config } : opened
-}
-
-async function fileIn(folder: string): Promise<string> {
-  for (const name of ['adapter_model.safetensors', 'pytorch_lora_weights.safetensors']) {
-    const file = join(folder, name)
-    if (
-      await stat(file).then(
-        (found) => found.isFile(),
-        () => false,
-      )
-    )
-      return file
-  }
-  throw new VignetteError('file-unreadable', `${basename(folder)} is a folder without an adapter in it.`, {
-    hint: 'Choose the .safetensors file, or a folder with adapter_model.safetensors.',
-  })
-}
-
-/** Embeddings are also passed on inside pictures, as pixels or as text that a pickle is packed in. */
-async function refusePicture(file: string): Promise<void> {
-  const handle = await open(file, 'r')
-  try {
-    const start = Buffer.alloc(8192)
-    const { bytesRead } = await handle.read(start, 0, start.length, 0)
-    const text = start.toString('latin1', 0, bytesRead)
-    const isPicture =
-      text.startsWith('\x89PNG') ||
-      text.startsWith('\xff\xd8\xff') ||
-      (text.startsWith('RIFF') && text.startsWith('WEBP', 8))
-    if (!isPicture) return
-    const isEmbedding = text.includes('sd-ti-embedding')
-    throw new VignetteError(
-      'file-unreadable',
-      isEmbedding
-        ? `${basename(file)} is a picture with an embedding packed into it, which Vignette does not unpack.`
-        : `${basename(file)} is a picture, not an adapter.`,
-      { hint: isEmbedding ? 'Look for the .safetensors version of the embedding.' : 'Choose a .safetensors file.' },
-    )
-  } finally {
-    await handle.close()
   }
 }
 
@@ -168,13 +99,13 @@ async function examine(opened: Opened, wanted: ModelShape | undefined): Promise<
   }
   if (metadata.get('vignette_kind') === 'guidance') return readGuidanceFile(opened, info, wanted)
 
-  const anyGroups = groupsOf(all, wanted ?? standardShape('sd15'))
-  const isAlone = anyGroups.every(({ tensors }) => Object.keys(tensors).length === 0)
+  const named = familyOf(all, metadata)
+  const groups = groupsOf(all, () => wanted ?? standardShape(named?.id ?? 'sd15'))
+  const isAlone = groups.every(({ tensors }) => Object.keys(tensors).length === 0)
   const { embeddings, used, family } = embeddingsIn(opened, isAlone, wanted)
-  const guess = familyOf(all, metadata) ?? (family && { id: family, name: familyName(family) })
+  const guess = named ?? (family && { id: family, name: familyName(family) })
   const isForeign = guess !== undefined && !guess.id
   const shape = wanted ?? standardShape(guess?.id ?? 'sd15')
-  const groups = shape === standardShape('sd15') || wanted ? anyGroups : groupsOf(all, shape)
   let placed: Placed = isForeign
     ? { parts: [], leftovers: groups.map(leftOf) }
     : await place(groups, shape, opened, false)
@@ -225,7 +156,7 @@ async function examine(opened: Opened, wanted: ModelShape | undefined): Promise<
     const message = `"${info.name}" is damaged: how strong it is, is not a number.`
     info.verdict = { fit: 'refused', message, hint: 'The training that made it went wrong. Look for another version.' }
   }
-  info.notices = noticesOf(strengths, groups, info, metadata)
+  info.notices = noticesOf(strengths, groups, parts, info, metadata)
   return { info, parts, embeddings: fitting, ignored }
 }
 
@@ -246,33 +177,18 @@ function describedInfo(said: Partial<Described>, names: readonly (string | undef
   const { role, preset, triggers = [], tags = [], ...rest } = said
   const named = preset ?? presetFor([...names, said.title])
   const texts = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined))
-  return { ...texts, triggers, tags, role: role ?? (named ? 'speed' : 'style'), ...(named ? { preset: named } : {}) }
+  return {
+    ...texts,
+    triggers,
+    tags,
+    role: role ?? (named ? 'speed' : roleFrom(tags)),
+    ...(named ? { preset: named } : {}),
+  }
 }
 
-/** As many of the numbers in a file that say how strong its parts are as can be read in a moment. */
-async function strengthsOf(parts: readonly AdapterPart[]): Promise<number[]> {
-  const stored = parts.flatMap(({ kind, scale }) =>
-    'tensor' in scale && kind !== 'oft' && kind !== 'boft' ? scale.tensor : [],
-  )
-  const stride = Math.max(1, Math.ceil(stored.length / 64))
-  return firstNumbers(stored.filter((_, i) => i % stride === 0))
-}
-
-function noticesOf(
-  strengths: readonly number[],
-  groups: readonly Group[],
-  info: AdapterInfo,
-  metadata: ReadonlyMap<string, string>,
-): string[] {
-  const notices: string[] = []
-  const zeros = strengths.filter((value) => value === 0).length
-  if (zeros > 0 && zeros === strengths.length)
-    notices.push('Its own strength (alpha) is zero, so it changes nothing at any weight.')
-  else if (zeros > 0) notices.push('The strength (alpha) of some of its parts is zero: those change nothing.')
-  if (groups.some(({ alpha, scale, tensors }) => alpha && scale && tensors.down))
-    notices.push('It says twice how strong it is (alpha and scale); other programs may read it another way.')
-  const said = familyByMetadata(metadata)
-  if (said && info.familyName !== undefined && info.family !== undefined && said.name !== info.familyName)
-    notices.push(`It says that it was made for ${said.name}, but it is built for ${info.familyName}.`)
-  return notices
+/** What model sites call an adapter. */
+function roleFrom(tags: readonly string[]): AdapterRole {
+  const has = (...words: string[]) => tags.some((tag) => words.includes(tag.toLowerCase()))
+  if (has('character', 'celebrity', 'person', 'clothing', 'objects', 'animal', 'vehicle')) return 'subject'
+  return has('tool', 'detail', 'details', 'detailed', 'enhancer') ? 'detail' : 'style'
 }

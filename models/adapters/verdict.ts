@@ -68,7 +68,9 @@ export type Findings = {
 export function verdictOf(findings: Findings): Verdict {
   const { info, parts, embeddings, words, leftovers, ignored, guess, wanted, isSized, all } = findings
   const isEmpty = parts.length === 0 && embeddings.length === 0
-  const isAdapter = leftovers.some(({ kind, reason }) => kind !== undefined || reason === 'construction')
+  const isAdapter = leftovers.some(
+    ({ kind, reason }) => kind !== undefined || reason === 'construction' || reason === 'incomplete',
+  )
   if (isEmpty) {
     const other = otherThing(info.name, all, isAdapter || words.length > 0)
     if (other) return other
@@ -224,6 +226,7 @@ function wordsFor({
   place,
 }: Pick<Leftover, 'names' | 'reason' | 'construction' | 'place'>): string {
   if (reason === 'construction') return `what is built as ${construction}`
+  if (reason === 'weights') return 'whole weights in place of the model’s own'
   if (reason === 'twice') return 'what it has under two names'
   const purpose = (text: string) => purposes.find(([, pattern]) => pattern.test(text))?.[0]
   const what = (place && purpose(`${place.target}.${place.path}`)) ?? purpose(names[0]) ?? 'parts of unknown purpose'
