@@ -236,7 +236,12 @@ function join(layers: Map<string, LayerFactors>, path: string, factors: LayerFac
 async function readEmbeddings({ embeddings }: AdapterFile, bytesOf: BytesOf): Promise<Map<string, Words>> {
   const words = new Map<string, Words>()
   for (const { target, token, vectors } of embeddings) {
-    const data = toFloat32(await bytesOf(vectors), vectors.dtype)
+    // Several parts of one word follow each other.
+    const before = words.get(token)?.[target]?.data ?? new Float32Array()
+    const added = toFloat32(await bytesOf(vectors), vectors.dtype)
+    const data = new Float32Array(before.length + added.length)
+    data.set(before)
+    data.set(added, before.length)
     const width = vectors.shape[vectors.shape.length - 1]
     words.set(token, { ...words.get(token), [target]: tensor(data, [data.length / width, width]) })
   }
