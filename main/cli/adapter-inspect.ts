@@ -5,7 +5,7 @@ import { readInverse } from '../../models/adapters/inverse.ts'
 import type { AdapterInfo, ModelShape } from '../../models/adapters/types.ts'
 import { readSafetensors } from '../../models/checkpoint/safetensors.ts'
 import { VignetteError } from '../../models/errors.ts'
-import type { AdapterArguments } from './adapter.ts'
+import type { AdapterArguments } from './adapter-spec.ts'
 import { megabytes, percent, shapeOf, withWeights } from './adapter-files.ts'
 import type { Terminal } from './terminal.ts'
 

@@ -15,7 +15,7 @@ import { VignetteError } from '../../models/errors.ts'
 import type { MatMul } from '../../models/quantize/algebra.ts'
 import { physicalCores } from '../engine/networks.ts'
 import { openMatMul } from '../engine/quantize-matmul.ts'
-import type { AdapterArguments } from './adapter.ts'
+import type { AdapterArguments } from './adapter-spec.ts'
 import {
   beside,
   bytesOf,

@@ -79,24 +79,18 @@ export function checkBase(weight: Float32Array, { path, index, crc }: SparseLaye
   })
 }
 
-/** Layers of a file that are compared with the model: as many as show beyond doubt that it is another one. */
-const checkedLayers = 8
-
 /**
  * Throws `adapter-mismatch` unless a sparse file belongs to this model, by the check values in its notes; layers without
- * one are believed. Some layers, evenly spread, are enough: nobody changes half of a model.
+ * one are believed.
  */
 export async function expectSparseBase(
   layers: readonly Pick<SparseLayer, 'target' | 'path'>[],
   metadata: ReadonlyMap<string, string>,
   read: (target: AdapterTarget, path: string) => Promise<Float32Array | undefined>,
 ): Promise<void> {
-  const checked = layers.filter((layer) => metadata.has(crcKey(layer)))
-  const count = Math.min(checkedLayers, checked.length)
-  for (let i = 0; i < count; i++) {
-    const { target, path } = checked[Math.floor((i * checked.length) / count)]
-    const weight = await read(target, path)
+  for (const { target, path } of layers) {
     const crc = metadata.get(crcKey({ target, path }))
+    const weight = crc === undefined ? undefined : await read(target, path)
     if (weight) checkBase(weight, { target, path, index: new Int32Array(0), delta: new Float32Array(0), crc })
   }
 }
