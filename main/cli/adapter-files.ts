@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises'
 import { basename, dirname, extname, join, resolve } from 'node:path'
 import { openModelWeights, type ModelWeights } from '../../models/adapters/model-weights.ts'
 import { readAdapter } from '../../models/adapters/read.ts'
-import { modelShape, shapeOfParts, standardShape } from '../../models/adapters/shape.ts'
+import { modelShape, standardShape } from '../../models/adapters/shape.ts'
 import type { AdapterFile, ModelShape } from '../../models/adapters/types.ts'
 import { readParts } from '../../models/checkpoint/graphs.ts'
 import { planImport } from '../../models/checkpoint/plan.ts'
@@ -36,9 +36,12 @@ export async function openAdapter(
   model: ModelShape | undefined,
 ): Promise<{ adapter: AdapterFile; shape: ModelShape }> {
   const adapter = await readAdapter(resolve(file), model)
-  const { family } = adapter.info
-  const own = family === undefined ? shapeOfParts(adapter.parts) : undefined
-  return { adapter, shape: model ?? own ?? standardShape(family ?? 'sd15') }
+  const { family, name } = adapter.info
+  if (!model && family === undefined && adapter.parts.length > 0)
+    throw new VignetteError('adapter-mismatch', `"${name}" is for a model of a size of its own.`, {
+      hint: 'Say for which with --model, for example --model starter.',
+    })
+  return { adapter, shape: model ?? standardShape(family ?? 'sd15') }
 }
 
 /** Runs with the weights of a model, and closes them. */
