@@ -18,8 +18,9 @@ export type CommonBasis = {
 const leastShare = 1e-6
 
 /**
- * The basis of at most `rank` directions on either side that keeps most of all adapters, each counted by its own size:
- * the principal components of their rows and of their columns (De Lathauwer et al. 2000, the truncated HOSVD).
+ * The basis of at most `rank` directions on either side that keeps most of all adapters, each counted by its own size, and
+ * as much again of their sum: the principal components of their rows and of their columns (De Lathauwer et al. 2000, the
+ * truncated HOSVD).
  */
 export function commonBasis(members: readonly { layer: LayerDelta; weight: number }[], rank: number): CommonBasis {
   const { target, path, weight: shape } = members[0].layer
@@ -48,19 +49,20 @@ export function commonBasis(members: readonly { layer: LayerDelta; weight: numbe
     return c
   })
 
+  const sum = new Float64Array(total * total)
+  squares.forEach((c, i) => add(sum, c, members[i].weight))
   const [left, right] = [new Float64Array(total * total), new Float64Array(total * total)]
-  for (const c of squares) {
+  const shares = [...squares.map((c) => [c, 1] as const), [sum, squares.length] as const]
+  for (const [c, share] of shares) {
     const size = dot(c, c) || 1
-    add(left, multiply(c, c, total, total, total, { turnB: true }), 1 / size)
-    add(right, multiply(c, c, total, total, total, { turnA: true }), 1 / size)
+    add(left, multiply(c, c, total, total, total, { turnB: true }), share / size)
+    add(right, multiply(c, c, total, total, total, { turnA: true }), share / size)
   }
   const l = smallSvd(left, total).left.subarray(0, p * total) // [p, total]
   const r = smallSvd(right, total).left.subarray(0, p * total)
   const inBasis = (c: Float64Array) => multiply(multiply(l, c, p, total, total), r, p, total, p, { turnB: true })
   const cores = squares.map(inBasis)
 
-  const sum = new Float64Array(total * total)
-  squares.forEach((c, i) => add(sum, c, members[i].weight))
   const core = inBasis(sum)
   const { values, left: x, right: y } = smallSvd(core, p)
   const most = Math.max(values[0], ...cores.map((each) => Math.sqrt(dot(each, each))))
