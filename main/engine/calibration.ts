@@ -99,7 +99,7 @@ export async function recordCalibration(options: CalibrationOptions): Promise<Ca
       shape,
       guidanceScales: [request.guidanceScale],
       guidanceRescale: 0,
-      batchGuidance: true,
+      rowsPerRun: 2,
     })
     const start = startLatents(noise(size), sigmas[0])
     for await (const taken of samplers[request.sampler](denoise, start, sigmas, { noise, levels })) void taken

@@ -14,8 +14,8 @@ export type DenoiserOptions = {
   guidanceScales: readonly number[]
   /** Share of the guided prediction whose contrast is set back to the unguided one's (Lin et al. 2023, section 3.4). */
   guidanceRescale: number
-  /** Both guidance passes as one batch. */
-  batchGuidance: boolean
+  /** Most rows in one run of the network: a guided picture has two, one for its negative prompt. */
+  rowsPerRun: number
   /** What may stand in for whole evaluations; all are whole when left out. */
   reuse?: Reuse
   /** Which pixels attention at the outermost level looks at (`key_stride` in models/manifest.ts); 1 when left out. */
@@ -37,11 +37,7 @@ export function createDenoiser(networks: Networks, options: DenoiserOptions): De
   const isVelocity = networks.manifest.schedule.predictionType === 'v_prediction'
   const size = shape.slice(1).reduce((product, dim) => product * dim, 1)
   const { rows } = conditioning
-  const runs = splitRows(
-    rows,
-    options.apart ?? [],
-    networks.singleRows ? 'each' : options.batchGuidance ? 'together' : 'passes',
-  )
+  const runs = splitRows(rows, options.apart ?? [], networks.singleRows ? 1 : options.rowsPerRun)
   const texts = runs.map((run) =>
     textInputs(
       run.map((row) => rows[row]),
@@ -100,21 +96,18 @@ export function createDenoiser(networks: Networks, options: DenoiserOptions): De
 }
 
 /**
- * Rows that are evaluated together: those with as many tokens of text, since padding would change what attention sees, and
- * with the same weights of the network where adapters change those; among them all, those of one guidance pass, or each by itself.
+ * Rows that are evaluated together, at most `most`: those with as many tokens of text, since padding would change what
+ * attention sees, and with the same weights of the network where adapters change those.
  */
-function splitRows(
-  rows: readonly TextRow[],
-  apart: readonly string[],
-  how: 'together' | 'passes' | 'each',
-): number[][] {
-  const runs = new Map<string, number[]>()
-  for (const [row, { picture, isNegative, context }] of rows.entries()) {
-    const pass = how === 'together' ? '' : how === 'passes' ? String(isNegative) : String(row)
-    const key = `${context.shape[0]} ${pass} ${apart[picture] ?? ''}`
-    runs.set(key, [...(runs.get(key) ?? []), row])
+function splitRows(rows: readonly TextRow[], apart: readonly string[], most: number): number[][] {
+  const alike = new Map<string, number[]>()
+  for (const [row, { picture, context }] of rows.entries()) {
+    const key = `${context.shape[0]} ${apart[picture] ?? ''}`
+    alike.set(key, [...(alike.get(key) ?? []), row])
   }
-  return [...runs.values()]
+  return [...alike.values()].flatMap((group) =>
+    Array.from({ length: Math.ceil(group.length / most) }, (_, i) => group.slice(i * most, (i + 1) * most)),
+  )
 }
 
 /** The text of some rows as the network takes it. */

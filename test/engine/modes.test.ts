@@ -122,7 +122,7 @@ describe('the fast mode', () => {
         levels: noiseLevels(networks.manifest.schedule),
         conditioning: { rows: rows(n), notices: [] },
         shape: [n, 4, 8, 8],
-        ...{ guidanceScales: Array<number>(n).fill(5), guidanceRescale: 0, batchGuidance: true },
+        ...{ guidanceScales: Array<number>(n).fill(5), guidanceRescale: 0, rowsPerRun: 4 },
       })
     const alone = await denoise(1)(x.slice(0, size), 3)
     expect((await denoise(2)(x, 3)).slice(0, size)).toEqual(alone)

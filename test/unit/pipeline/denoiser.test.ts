@@ -29,7 +29,7 @@ function denoiser(predictionType: 'epsilon' | 'v_prediction', rows: number[], ch
     shape,
     guidanceScales: [1, 1],
     guidanceRescale: 0,
-    batchGuidance: true,
+    rowsPerRun: 4,
     ...changes,
   })
 }
@@ -62,8 +62,8 @@ test('velocity works where the noise is all there is', async () => {
 })
 
 test('guidance extrapolates from negative to positive', async () => {
-  for (const batchGuidance of [true, false]) {
-    const actual = await denoiser('epsilon', [-1, 1], { guidanceScales: [3, 3], batchGuidance })(x, 2)
+  for (const rowsPerRun of [1, 2, 3, 4]) {
+    const actual = await denoiser('epsilon', [-1, 1], { guidanceScales: [3, 3], rowsPerRun })(x, 2)
     const expected = x.map((value) => clean(value, 2, -1) + 3 * (clean(value, 2, 1) - clean(value, 2, -1)))
     expectClose(actual, expected, { abs: 1e-4 })
   }
@@ -94,7 +94,7 @@ test('single rows: every picture and pass in a run of its own, with the same res
   const options = { levels, conditioning: { rows: rowsOf([-1, 1]), notices: [] }, shape, guidanceRescale: 0.5 }
   const batched = gaussianNetworks()
   const single = { ...gaussianNetworks(), singleRows: true }
-  const both = { ...options, guidanceScales: [3, 3], batchGuidance: true }
+  const both = { ...options, guidanceScales: [3, 3], rowsPerRun: 4 }
   const together = await createDenoiser(batched, both)(x, 2)
   const apart = await createDenoiser(single, both)(x, 2)
   expect(apart).toEqual(together)

@@ -153,7 +153,7 @@ describe('a batch', () => {
   test('runs each row by itself where networks take only one', async () => {
     const { calls } = await draw({ steps: 1, guidanceScale: 4 }, { pictures, slots: slots() }, { singleRows: true })
     const drawn = calls.filter(({ network }) => network === 'unet').map(({ inputs }) => inputs)
-    expect(drawn.map((inputs) => [...inputs['a.scale'].data])).toEqual([[0.5], [0], [0.5], [1, 1], [0]])
+    expect(drawn.map((inputs) => [...inputs['a.scale'].data])).toEqual([[0.5], [0.5], [1, 1], [0], [0]])
   })
 })
 

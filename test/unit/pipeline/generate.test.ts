@@ -95,6 +95,10 @@ test('guidance is one batch up to 64 × 64 latent positions and two runs beyond,
   expect(await run64({ width: 512, height: 512 })).toEqual({ runs: 1, largestBatch: 2 })
   expect(await run64({ width: 520, height: 512 })).toEqual({ runs: 2, largestBatch: 1 })
   expect(await run64({ width: 520, height: 512 }, { batchGuidance: true })).toEqual({ runs: 1, largestBatch: 2 })
+  // A batch takes as many rows as that.
+  const pictures = [1, 2, 3].map((seed) => ({ seed }))
+  expect(await run64({ width: 512, height: 512 }, { pictures })).toEqual({ runs: 3, largestBatch: 2 })
+  expect(await run64({ width: 256, height: 256 }, { pictures })).toEqual({ runs: 1, largestBatch: 6 })
 })
 
 test('the second picture of a prompt runs no text encoder, whatever else is new', async () => {
