@@ -118,6 +118,9 @@ export function takeOut(inverse: Inverse, which: number, merged: readonly RawLay
       { length: n * rank },
       (_, at) => up[Math.floor(at / rank) * total + first + (at % rank)],
     )
+    const fits = ({ shape: own }: SourceTensor, count: number) => own.reduce((size, dim) => size * dim, 1) === count
+    if (source && !(fits(source.down, rank * k) && fits(source.up, n * rank)))
+      throw broken(`${path} was of another size`)
     const dtype = exactType(source?.up)
     const bits = unfold(columns, (scale * (target === 'unet' ? weight : textWeight)) / whole.scale, dtype)
     correction?.forEach((step, i) => (bits[i] += step))
@@ -181,7 +184,10 @@ export function readInverse(metadata: ReadonlyMap<string, string>, file: string)
     return {
       form,
       members: members.map((member, i) => {
-        if (![member.weight, member.textWeight, member.error].every(Number.isFinite)) throw new Error('no weight')
+        const { name, weight, textWeight, error, metadata = {} } = member
+        if (typeof name !== 'string' || ![weight, textWeight, error].every(Number.isFinite))
+          throw new Error('no weight')
+        if (!Object.values(metadata).every((value) => typeof value === 'string')) throw new Error('notes that are none')
         return { ...member, layers: lists[i].map(readLayer) }
       }),
     }

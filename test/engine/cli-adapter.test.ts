@@ -12,7 +12,7 @@ import { readChanges, scaled } from '../../models/adapters/deltas.ts'
 import { readAdapter } from '../../models/adapters/read.ts'
 import { modelShape } from '../../models/adapters/shape.ts'
 import type { ModelShape } from '../../models/adapters/types.ts'
-import { writeAdapter, type LayerDelta } from '../../models/adapters/write.ts'
+import { writeAdapter, writeTensors, type LayerDelta } from '../../models/adapters/write.ts'
 import { toFloat16, toFloat32 } from '../../models/checkpoint/dtypes.ts'
 import { readParts } from '../../models/checkpoint/graphs.ts'
 import { readSafetensors, readTensor } from '../../models/checkpoint/safetensors.ts'
@@ -179,6 +179,44 @@ describe('convert', () => {
     expect(await hashOf(back)).toBe(await hashOf(at('ink.safetensors')))
     const info = (await readAdapter(back, shape)).info
     expect(info).toMatchObject({ title: 'Ink wash style', triggers: ['inkwash'], preferredWeight: 0.5 })
+  })
+
+  it('a DoRA becomes what it makes of the weights of the model, which must be given', async () => {
+    const [layer] = layersOf('dora', 2)
+    const [n, k] = layer.weight
+    const name = `lora_unet_${layer.path.replaceAll('.', '_')}`
+    const scale = hashed('scale', n).map((value) => 1 + value / 4)
+    const tensor = (end: string, tensorShape: number[], values: Float32Array) => ({
+      ...{ name: `${name}.${end}`, dtype: 'F32' as const, shape: tensorShape },
+      bytes: new Uint8Array(values.buffer),
+    })
+    await writeTensors(
+      at('dora.safetensors'),
+      [
+        tensor('lora_down.weight', [2, k], layer.down),
+        tensor('lora_up.weight', [n, 2], layer.up),
+        tensor('dora_scale', [n, 1], scale),
+      ],
+      {},
+    )
+    const { tensors } = await readSafetensors(join(model, 'unet.safetensors'))
+    const stored = tensors.get(`${layer.path}.weight`)!
+    const base = toFloat32(await readTensor(stored), stored.dtype)
+    // V = W + up · down (no alpha: scale 1), then every row of the length that the file says.
+    const change = dense(layer)
+    const expected = Float64Array.from(base, (value, i) => {
+      const from = Math.floor(i / k) * k
+      const row = Array.from({ length: k }, (_, j) => base[from + j] + change[from + j])
+      return ((value + change[i]) * scale[from / k]) / Math.hypot(...row) - value
+    })
+    const out = at('dora-lora.safetensors')
+    await expect(run('convert', at('dora.safetensors'), '--rank', '32', '--out', out)).rejects.toThrow()
+    await json('convert', at('dora.safetensors'), '--rank', String(Math.min(n, k)), '--fp32', '--out', out)
+    const [made] = await layersIn(out)
+    expectClose(dense(made), expected, { abs: 1e-5 })
+    await expect(json('convert', at('dora.safetensors'))).rejects.toMatchObject({
+      hint: expect.stringContaining('--rank'),
+    })
   })
 
   it('to a lower rank states what is left out', async () => {
