@@ -8,6 +8,8 @@ export type Phrase = {
   words: string[]
   /** It speaks of how the picture is made. */
   isStyle: boolean
+  /** "a fox", as no name is written. */
+  hasArticle: boolean
 }
 
 /** Between what is shown and where, how or with what. */
@@ -19,18 +21,21 @@ const links =
  * is left out; weights of words do not matter here.
  */
 export function phrasesOf(prompt: string): Phrase[] {
-  const text = parsePrompt(prompt)
+  const plain = parsePrompt(prompt)
     .spans.map((span) => (span === 'break' ? ',' : span.text))
     .join('')
     // "in the style of ink wash" names a style like "ink wash style".
     .replace(/\b(?:in|done in|drawn in)?\s*(?:the|a|an)?\s*style of\s+([^,.;]+)/gi, ', $1 style')
     .replace(/\b(?:in|as)\s+(?:a|an|the)?\s*([^,.;]*\b(?:style|aesthetic))\b/gi, ', $1')
-  const phrases = text
+  const phrases = plain
     .split(/[,.;:!?\n()]+/)
     .flatMap((part) => part.split(links))
     .map((part) => part.replace(/\b(?:no|not|without)\b.*$/i, ''))
-    .map((part) => part.replace(/^\s*(?:a|an|the|some|one|two|three|his|her|its|their)\b/i, '').trim())
-    .map((part): Phrase => ({ text: part, words: contentWords(part), isStyle: styleMarkers.test(part) }))
+    .map((part): Phrase => {
+      const [, article, rest] = /^\s*((?:a|an|the|some|one|two|three|his|her|its|their)\b)?(.*)$/is.exec(part)!
+      const text = rest.trim()
+      return { text, words: contentWords(text), isStyle: styleMarkers.test(text), hasArticle: article !== undefined }
+    })
   const seen = new Set<string>()
   return phrases.filter(({ words }) => {
     const key = words.join(' ')

@@ -1,4 +1,11 @@
-import { cardKey, cardText, contentWords, plainWords, type SuggestionCard } from '../../models/adapters/cards.ts'
+import {
+  cardKey,
+  cardText,
+  characterNames,
+  contentWords,
+  plainWords,
+  type SuggestionCard,
+} from '../../models/adapters/cards.ts'
 import { phrasesOf, type Phrase } from './phrases.ts'
 import type { TextVectors } from './text-vectors.ts'
 
@@ -139,8 +146,9 @@ async function matchOf(
   const { category, title } = card
 
   if (category === 'character') {
-    if (name !== undefined) return matched(phrase, card, 1, `“${title}” is named in the prompt.`)
-    const hint = card.tags.some((tag) => saysAll(contentWords(tag)))
+    const isNamed = !phrase.hasArticle && characterNames(card).some((text) => saysAll(contentWords(text)))
+    if (isNamed) return matched(phrase, card, 1, `“${title}” is named in the prompt.`)
+    const hint = name !== undefined || card.tags.some((tag) => saysAll(contentWords(tag)))
     return { why: hint ? `“${title}” is a character and is only suggested by name.` : '' }
   }
   if (category === 'style' && !phrase.isStyle) {

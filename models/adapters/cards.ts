@@ -67,6 +67,16 @@ function categoryOf({ role, tags, verdict }: AdapterInfo, title: string): CardCa
 export const styleMarkers =
   /\b(styles?|styled|aesthetic|artstyle|painting|drawing|illustration|sketch|engraving|woodcut|watercolou?rs?|render(ing)?)\b/i
 
+/**
+ * What a character goes by: its title up to the first comma, bracket or "the", and the words that call it and have part
+ * of that. "a blue fox" calls "Pip, the blue fox" as well, but is no name.
+ */
+export function characterNames({ title, triggers }: SuggestionCard): string[] {
+  const name = title.split(/[,(–—:|]|\bthe\b/i)[0].trim() || title
+  const words = new Set(contentWords(name))
+  return [name, ...triggers.filter((trigger) => contentWords(trigger).some((word) => words.has(word)))]
+}
+
 /** The string that Stylus embeds. */
 export const cardText = ({ title, description, tags }: SuggestionCard): string =>
   [title, description, tags.join(', ')].filter((text) => text !== undefined && text !== '').join('; ')

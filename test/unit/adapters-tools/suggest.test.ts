@@ -95,6 +95,15 @@ describe('suggestions', () => {
     ])
     expect(await titles('Pip in a meadow')).toEqual([['Pip', 0.8]])
     expect(await titles('an arctic fox')).toEqual([['Arctic fox', 0.8]])
+    const named = [
+      card('Luna, the purple rabbit', 'character', { triggers: ['luna', 'a purple rabbit'] }),
+      card('Bear', 'character'),
+    ]
+    const chosen = async (prompt: string) =>
+      (await suggestAdapters(prompt, named, {})).suggestions.map(({ title }) => title)
+    expect(await chosen('a purple rabbit in a meadow')).toEqual([])
+    expect(await chosen('a bear in a meadow')).toEqual([])
+    expect(await chosen('Luna and Bear in a meadow')).toEqual(['Luna, the purple rabbit', 'Bear'])
   })
 
   it('a tag counts when the title is near', async () => {
