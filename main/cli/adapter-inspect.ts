@@ -58,11 +58,10 @@ async function checked(
   terminal: Terminal,
 ): Promise<AdapterInfo> {
   if (model === undefined || !['fits', 'partly'].includes(info.verdict.fit)) return info
-  const { metadata } = await readSafetensors(info.file)
-  if (metadata.get('vignette_kind') !== 'sparse') return info
-  const { parts } = await readAdapter(info.file, shape)
+  const adapter = await readAdapter(info.file, shape)
+  if (!adapter.parts.some(({ kind }) => kind === 'sparse')) return info
   try {
-    await withWeights(model, terminal, ({ read }) => expectSparseBase(parts, metadata, read))
+    await withWeights(model, terminal, ({ read }) => expectSparseBase(adapter, read))
     return info
   } catch (error) {
     // Weights in four bits are not those that the check values are of.

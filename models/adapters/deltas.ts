@@ -1,7 +1,7 @@
 import { open, type FileHandle } from 'node:fs/promises'
 import { readFully, readSafetensors } from '../checkpoint/safetensors.ts'
 import type { Dtype, StoredTensor } from '../graph/weights.ts'
-import type { Change } from './conflict.ts'
+import type { Change } from './overlap.ts'
 import { factorsOf, loraFactors, turned } from './factors.ts'
 import { layerShape, readPart, scaleOf, type LayerShape, type PartNumbers } from './numbers.ts'
 import { crcKey, type SparseLayer } from './sparse.ts'

@@ -1,8 +1,9 @@
 import { toFloat16 } from '../checkpoint/dtypes.ts'
+import { readSafetensors } from '../checkpoint/safetensors.ts'
 import { VignetteError } from '../errors.ts'
 import { halfToFloat } from '../graph/half.ts'
 import { toBytes, type NamedBytes } from './write.ts'
-import type { AdapterTarget } from './types.ts'
+import type { AdapterFile, AdapterTarget } from './types.ts'
 
 // Sparse adapters (SHiRA; methods.md, section 8): a few weights of a layer, each with what is added to it. In a file:
 // `<module>.sparse_index` I32 [K], places in the flattened weight, ascending; `<module>.sparse_delta` F16 [K]; and in its
@@ -22,6 +23,7 @@ export type SparseLayer = {
 /** Name of a layer in a sparse file. */
 export const sparseModule = ({ target, path }: Pick<SparseLayer, 'target' | 'path'>): string => `${target}.${path}`
 
+/** Key of a layer's check value in the notes of its file. */
 export const crcKey = (layer: Pick<SparseLayer, 'target' | 'path'>): string => `vignette_crc:${sparseModule(layer)}`
 
 /** The tensors and notes of a sparse file; `writeTensors` writes them. */
@@ -80,15 +82,18 @@ export function checkBase(weight: Float32Array, { path, index, crc }: SparseLaye
 }
 
 /**
- * Throws `adapter-mismatch` unless a sparse file belongs to this model, by the check values in its notes; layers without
- * one are believed.
+ * Throws `adapter-mismatch` unless the sparse parts of a file belong to this model, by the check values in its notes; parts
+ * without one are believed. `read` gives a layer's weight as it was before anything was done to it.
  */
 export async function expectSparseBase(
-  layers: readonly Pick<SparseLayer, 'target' | 'path'>[],
-  metadata: ReadonlyMap<string, string>,
+  { info, parts }: Pick<AdapterFile, 'info' | 'parts'>,
   read: (target: AdapterTarget, path: string) => Promise<Float32Array | undefined>,
 ): Promise<void> {
-  for (const { target, path } of layers) {
+  const sparse = parts.filter(({ kind }) => kind === 'sparse')
+  if (sparse.length === 0) return
+  const file = sparse[0].tensors.sparse_delta?.file ?? info.file
+  const { metadata } = await readSafetensors(file)
+  for (const { target, path } of sparse) {
     const crc = metadata.get(crcKey({ target, path }))
     const weight = crc === undefined ? undefined : await read(target, path)
     if (weight) checkBase(weight, { target, path, index: new Int32Array(0), delta: new Float32Array(0), crc })

@@ -1,11 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import {
-  compareAdapters,
-  conflictWords,
-  layerOverlap,
-  sparseOrthogonality,
-  type Change,
-} from '../../../models/adapters/conflict.ts'
+import { compareAdapters, conflictWords } from '../../../models/adapters/conflict.ts'
+import { layerOverlap, sparseOrthogonality, type Change } from '../../../models/adapters/overlap.ts'
 import type { LayerDelta } from '../../../models/adapters/write.ts'
 import { hashed } from './numbers.ts'
 
