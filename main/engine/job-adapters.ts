@@ -107,10 +107,13 @@ async function openSlots(
   weights: LiveWeights,
 ): Promise<JobAdapters['slots']> {
   const slots: JobAdapters['slots'] = {}
-  const adapters = [...new Set(pictures.flat().map(({ adapter }) => adapter))]
-  const keys = pictures.map((own) => keyOf(own, adapters))
+  const all = [...new Set(pictures.flat().map(({ adapter }) => adapter))]
+  const keys = pictures.map((own) => keyOf(own, all))
   for (const target of targets) {
     if (!networks.has(target)) continue
+    // Whoever weighs nothing on this network leaves it as it is: the plain one is faster, and has read more texts.
+    const acting = pictures.flat().filter((own) => (target === 'unet' ? own.weight : own.textWeight) !== 0)
+    const adapters = [...new Set(acting.map(({ adapter }) => adapter))]
     const paths = new Set(adapters.flatMap(({ layers }) => [...(layers[target]?.keys() ?? [])]))
     const hasWords = target !== 'unet' && adapters.some(({ embeddings }) => embeddings?.size)
     const livePaths = weights.paths(target, adapters)

@@ -95,6 +95,14 @@ describe('networks for the adapters of a job', () => {
     expect((await open([[use('word')]])).used.text_encoder.slots).toBeDefined()
   })
 
+  test('stay plain where adapters weigh nothing on them', async () => {
+    expect((await open([[use('text', { textWeight: 0 })]])).used).toEqual({ unet: {}, text_encoder: {} })
+    const both = await open([[use('text'), use('ink', { weight: 0, textWeight: 1 })]])
+    expect(both.used.unet).toEqual({})
+    const one = await open([[use('text', { textWeight: 0 }), use('ink')]])
+    expect([one.used.text_encoder, Object.keys(one.slots)]).toEqual([{}, ['unet']])
+  })
+
   test('are for mixed rows only where pictures differ on the drawing network, and rows are not run alone', async () => {
     const mixed = async (uses: AdapterUse[][], singleRows?: boolean) => (await open(uses, singleRows)).used.unet.mixed
     expect(await mixed([[use('ink')], [use('ink')]])).toBe(false)
