@@ -59,7 +59,9 @@ export async function mergeAdapters(members: readonly Member[], options: MergeOp
     const { path } = place[0].layer
     let error = 0
     if (rank === undefined || (!keepInverse && totalRank(place) <= rank)) {
-      layers.push(concatenate(place))
+      const whole = concatenate(place)
+      layers.push(whole)
+      if (rank !== undefined) sums.all += squaredNorm(whole) // what is kept counts as well
     } else if (inverse) {
       const basis = commonBasis(
         place.map(({ layer, weight }) => ({ layer: scaled(layer), weight })),

@@ -96,6 +96,17 @@ describe('side by side', () => {
     expect(hasCorrections).toBe(dtype === 'F32')
   })
 
+  it('an adapter with two parts for one layer, as fused files have', async () => {
+    const fused = {
+      ...member('ink', 2, 0.7, 'F16'),
+      layers: [layer('q', paths[0], 2, 'F16'), layer('k', paths[0], 3, 'F16')],
+    }
+    const { layers, inverse } = await mergeAdapters([fused, member('fox', 2, 1, 'F16')], { keepInverse: true })
+    expect(layers[0].rank).toBe(7)
+    const out = takeOut(written(inverse), 0, withOneAlpha(layers))
+    expect(out.map(({ up, down }) => [up, down])).toEqual(fused.layers.map(({ up, down }) => [up, down]))
+  })
+
   it('refuses what could not be taken out again', async () => {
     await expect(mergeAdapters([member('ink', 2, 0, 'F16')], { keepInverse: true })).rejects.toMatchObject({
       code: 'bad-request',
@@ -132,6 +143,12 @@ describe('of a lower rank', () => {
     expect(error).toBeCloseTo(Math.sqrt(lost / all), 5)
     expect(error).toBeGreaterThan(0.05)
     expect(worst?.error).toBeCloseTo(most, 5)
+    // Layers that fit are not cut, but are part of the whole.
+    const { error: less } = await mergeAdapters(members, { rank: 5 })
+    const sizes = paths.map((path) => norm(together(members, path)))
+    const { layers: five } = await mergeAdapters(members, { rank: 5 })
+    const gone = norm(minus(dense(five[1]), together(members, paths[1])))
+    expect(less).toBeCloseTo(gone / Math.hypot(...sizes), 5)
     // A rank that holds everything loses nothing.
     expect((await mergeAdapters(members, { rank: 9 })).error).toBe(0)
   })
@@ -159,6 +176,10 @@ describe('of a lower rank', () => {
       expect(back.members[i].error).toBeCloseTo(Math.sqrt(left / size), 4)
     }
     expect(back.members[2].error).toBeGreaterThan(0.05)
+    // The basis is for the sum as well, which cannot be far from the best of that rank.
+    const best = (await mergeAdapters(members, { rank: 5 })).error
+    expect(error).toBeGreaterThan(0.999 * best)
+    expect(error).toBeLessThan(1.2 * best)
   })
 
   it('a basis of full rank gives everything back, also when the adapters cancel out', () => {
@@ -177,6 +198,16 @@ describe('of a lower rank', () => {
     for (const [i, one] of [ink, fox, negative].entries()) {
       const out = fromBasis(basis.merged, basis.cores[i].core, one.rank)
       expect(norm(minus(dense(out), dense(one))) / norm(dense(one))).toBeLessThan(1e-5)
+    }
+  })
+
+  it('gives everything back even where the sum is nothing at all', () => {
+    const both = ['ink', 'fox'].map((name) => ({ layer: scaled(layer(name, paths[0], 3, 'F32')), weight: 0 }))
+    const basis = commonBasis(both, 6)
+    expect(norm(dense(basis.merged))).toBeLessThan(1e-4 * norm(dense(both[0].layer)))
+    for (const [i, one] of both.entries()) {
+      const out = dense(fromBasis(basis.merged, basis.cores[i].core, 3))
+      expect(norm(minus(out, dense(one.layer))) / norm(dense(one.layer))).toBeLessThan(1e-5)
     }
   })
 
