@@ -37,7 +37,8 @@ export function weightFrom(value: unknown): number | undefined {
   return range && (range[0] + range[1]) / 2
 }
 
-export function rangeFrom(value: unknown): readonly [number, number] | undefined {
+export function rangeFrom(given: unknown): readonly [number, number] | undefined {
+  const value = typeof given === 'string' ? given.slice(0, 200) : given
   const numbers =
     typeof value === 'number'
       ? [value]
@@ -52,8 +53,8 @@ export function rangeFrom(value: unknown): readonly [number, number] | undefined
 
 /** Words that call the adapter, from a list or a text with commas. */
 export function wordsFrom(value: unknown, most = 20): string[] {
-  const list = Array.isArray(value) ? value : typeof value === 'string' ? value.split(/[,\n]/) : []
-  const words = list.flatMap((word) => cleanText(word, 100) ?? [])
+  const list = Array.isArray(value) ? value : typeof value === 'string' ? value.slice(0, 50_000).split(/[,\n]/) : []
+  const words = list.slice(0, 1000).flatMap((word) => cleanText(word, 100) ?? [])
   return [...new Set(words)].slice(0, most)
 }
 
@@ -95,7 +96,7 @@ function tagTriggers(text: string | undefined): string[] {
     const name = cleanText(folder.replace(/^\d+_/, ''), 60)
     if (!isRecord(tags)) continue
     const counts = Object.entries(tags).filter((entry): entry is [string, number] => typeof entry[1] === 'number')
-    const most = Math.max(0, ...counts.map(([, count]) => count))
+    const most = counts.reduce((largest, [, count]) => Math.max(largest, count), 0)
     // What stands under nearly every picture is likely what the adapter answers to.
     const common = counts.filter(([, count]) => count >= 0.9 * most && most > 1).map(([tag]) => tag.trim())
     const isTag = name !== undefined && counts.some(([tag]) => tag.trim() === name)

@@ -108,6 +108,9 @@ async function scaleRule(
   return value === undefined ? { from: 'none' } : { from: 'metadata', value }
 }
 
+/** A pattern for each layer of a large model is far below this. */
+const maxPatterns = 5000
+
 /**
  * Rules from diffusers' `lora_adapter_metadata` or PEFT's adapter_config.json (formats.md, section 5.1). A pattern names a
  * module by the end of its path; PEFT takes the first that matches.
@@ -117,22 +120,27 @@ export function partRules(
   config: Record<string, unknown> | undefined,
 ): PartRules {
   const packed = parseJson(metadata.get('lora_adapter_metadata'))
-  const byTarget = new Map<string, Record<string, unknown>>()
+  const byTarget = new Map<string, Map<string, unknown>>()
   for (const [key, value] of Object.entries(isRecord(packed) ? packed : {})) {
     const [, target, name] = /^(unet|text_encoder|text_encoder_2)\.(.+)$/.exec(key) ?? []
     if (target === undefined) continue
-    byTarget.set(target, { ...byTarget.get(target), [name]: value })
+    byTarget.set(target, (byTarget.get(target) ?? new Map<string, unknown>()).set(name, value))
   }
-  return {
-    scaleOf(target, path, kind, rank) {
-      const facts = byTarget.get(target) ?? config
-      if (!facts) return undefined
-      const pattern = isRecord(facts.alpha_pattern) ? Object.entries(facts.alpha_pattern) : []
-      const special = pattern.find(([key]) => path === key || path.endsWith(`.${key}`))?.[1]
-      const alpha = special ?? facts.lora_alpha ?? facts.alpha
+  const ruleOf = (facts: ReadonlyMap<string, unknown>): PartRules['scaleOf'] => {
+    const listed = facts.get('alpha_pattern')
+    const pattern = isRecord(listed) ? Object.entries(listed).slice(0, maxPatterns) : []
+    const common = facts.get('lora_alpha') ?? facts.get('alpha')
+    const isStabilised = facts.get('use_rslora') === true
+    return (_, path, kind, rank) => {
+      const alpha = pattern.find(([key]) => path === key || path.endsWith(`.${key}`))?.[1] ?? common
       if (typeof alpha !== 'number' || !Number.isFinite(alpha)) return undefined
-      return kind === 'lora' && facts.use_rslora === true ? alpha / Math.sqrt(rank) : alpha / rank
-    },
+      return kind === 'lora' && isStabilised ? alpha / Math.sqrt(rank) : alpha / rank
+    }
+  }
+  const rules = new Map([...byTarget].map(([target, facts]) => [target, ruleOf(facts)]))
+  const ofFolder = config && ruleOf(new Map(Object.entries(config)))
+  return {
+    scaleOf: (target, ...part) => (rules.get(target) ?? ofFolder)?.(target, ...part),
     neumannTerms: neumannTermsOf(config),
   }
 }
