@@ -55,7 +55,7 @@ export function familyOf(
   if (some(/down_blocks[._]0[._]attentions|up_blocks[._]3[._]|input_blocks[._][12][._]1[._]/))
     return byName?.id === 'sd2' ? byName : known('sd15')
   if (byName) return byName
-  const tower = widths(/self_attn|mlp_fc1|encoder[._]layers/)
+  const tower = widths(/text_model|text_encoder|lora_te\d?_|encoder[._]layers/)
   if (tower.has(1280)) return known('sdxl')
   if (tower.has(1024)) return known('sd2')
   if (tower.has(768) || some(/^(unet|text_encoder):\d+:/)) return known('sd15')

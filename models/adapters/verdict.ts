@@ -68,9 +68,10 @@ export type Findings = {
 export function verdictOf(findings: Findings): Verdict {
   const { info, parts, embeddings, words, leftovers, ignored, guess, wanted, isSized, all } = findings
   const isEmpty = parts.length === 0 && embeddings.length === 0
-  const isAdapter = leftovers.some(
-    ({ kind, reason }) => kind !== undefined || reason === 'construction' || reason === 'incomplete',
-  )
+  const isNamedSo = guess !== undefined && !guess.id && [...all.keys()].some((name) => adapterName.test(name))
+  const isAdapter =
+    isNamedSo ||
+    leftovers.some(({ kind, reason }) => kind !== undefined || reason === 'construction' || reason === 'incomplete')
   if (isEmpty) {
     const other = otherThing(info.name, all, isAdapter || words.length > 0)
     if (other) return other
@@ -107,6 +108,9 @@ export function verdictOf(findings: Findings): Verdict {
         : 'What fits works as usual.',
   }
 }
+
+/** What adapters for other families have in their names. */
+const adapterName = /lora|hada_|lokr_|oft_blocks|dora_scale|\.diff(_b)?$/
 
 /** The matrices that read the text are as wide as the text is: one width for each family. */
 function isOfOtherText(parts: readonly AdapterPart[], leftovers: readonly Leftover[]): boolean {

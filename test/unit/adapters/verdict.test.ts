@@ -204,6 +204,35 @@ describe('verdicts', () => {
     expect(verdict).toMatchObject({ fit: 'unsupported', message: expect.stringContaining(what) as string })
   })
 
+  it.each([
+    ['FLUX.1', 'lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight', [4, 3072]],
+    ['FLUX.1', 'double_blocks.0.processor.qkv_lora1.down.weight', [4, 3072]],
+    ['FLUX.1', 'single_blocks.0.linear1.lora_A.weight', [4, 3072]],
+    ['FLUX.1', 'base_model.model.double_blocks.0.img_mod.lin.lora_A.weight', [4, 3072]],
+    ['FLUX.1', 'transformer.transformer_blocks.0.ff_context.net.2.lora_A.weight', [4, 12288]],
+    ['FLUX.1', 'lora_transformer_single_transformer_blocks_0_attn_to_q.lora_down.weight', [4, 3072]],
+    ['FLUX.1', 'transformer.double_blocks.0.img_attn.qkv.0.lora_down.weight', [4, 3072]],
+    ['FLUX.2', 'transformer.single_transformer_blocks.0.attn.to_qkv_mlp_proj.lora_A.weight', [4, 6144]],
+    ['HunyuanVideo', 'diffusion_model.txt_in.individual_token_refiner.blocks.0.lora_A.weight', [4, 3072]],
+    ['Stable Diffusion 3', 'transformer.transformer_blocks.0.attn.add_k_proj.lora_A.weight', [4, 1536]],
+    ['Stable Cascade', 'lora_prior_unet_down_blocks_0_2_attention_to_q.lora_down.weight', [4, 2048]],
+    ['Z-Image', 'diffusion_model.layers.0.feed_forward.w1.lora_A.weight', [4, 3840]],
+  ] as const)('name families that Vignette has not: %s by %s', async (family, name, dims) => {
+    const other = name.replace('lora_A', 'lora_B').replace('lora_down', 'lora_up').replace('.down.', '.up.')
+    const file = await fileOf({ [name]: dims, [other]: [dims[1], dims[0]] })
+    for (const model of [undefined, shape]) {
+      const { verdict } = await inspectAdapter(file, model)
+      expect(verdict).toMatchObject({ fit: 'wrong-family', message: expect.stringContaining(family) as string })
+    }
+  })
+
+  it('adapters of language models are not taken for those of text encoders', async () => {
+    const file = await fileOf(lora('base_model.model.model.layers.0.self_attn.q_proj', 1024, 1024))
+    const info = await inspectAdapter(file)
+    expect(info).toMatchObject({ kinds: ['LoRA'], verdict: { fit: 'unsupported' } })
+    expect(info.family).toBeUndefined()
+  })
+
   it('halves of an adapter', async () => {
     const file = await fileOf({ [`${q}.lora_down.weight`]: [4, 32] })
     expect((await inspectAdapter(file, shape)).verdict).toMatchObject({
