@@ -92,8 +92,10 @@ async function scaleRule(
 ): Promise<ScaleRule> {
   const { alpha, scale, tensors } = group
   // Beside the blocks of an OFT, alpha is a bound on them and no scale; who turns the weights knows.
-  if (kind === 'oft' || kind === 'boft') return alpha ? { from: 'alpha', tensor: alpha } : { from: 'none' }
+  if (kind === 'oft' || kind === 'boft')
+    return alpha && isFloat(alpha.dtype) ? { from: 'alpha', tensor: alpha } : { from: 'none' }
   if (kind === 'ia3' || kind === 'sparse' || kind === 'diff') return { from: 'none' }
+  if (scale && !isFloat(scale.dtype)) return { from: 'metadata', value: (await firstNumbers([scale]))[0] }
   if (scale) return { from: 'scale', tensor: scale }
   // A LoKr of two whole factors has no rank: what stands for alpha there means nothing.
   if (kind === 'lokr' && tensors.lokr_w1 && tensors.lokr_w2) return { from: 'none' }
