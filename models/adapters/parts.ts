@@ -25,7 +25,7 @@ export type Leftover = {
 /** What a file says of all its parts together. */
 export type PartRules = {
   /** What diffusers' or PEFT's notes multiply the product of a part with. */
-  scaleOf(target: AdapterPart['target'], path: string, kind: PartKind, rank: number): number | undefined
+  scaleOf(target: AdapterPart['target'], path: string, kind: PartKind, rank: number | undefined): number | undefined
   /** `AdapterPart.neumannTerms` of the file's OFT. */
   neumannTerms: number
 }
@@ -98,7 +98,9 @@ async function scaleRule(
   if (scale && !isFloat(scale.dtype)) return { from: 'metadata', value: (await firstNumbers([scale]))[0] }
   if (scale) return { from: 'scale', tensor: scale }
   // A LoKr of two whole factors has no rank: what stands for alpha there means nothing.
-  if (kind === 'lokr' && tensors.lokr_w1 && tensors.lokr_w2) return { from: 'none' }
+  // PEFT multiplies it all the same, by the rank that was asked for.
+  const isWhole = kind === 'lokr' && tensors.lokr_w1 && tensors.lokr_w2
+  if (isWhole && alpha) return { from: 'none' }
   const rank = rankOf(kind, tensors)
   if (alpha && !isFloat(alpha.dtype)) {
     // LyCORIS keeps a whole number as one.
@@ -106,7 +108,7 @@ async function scaleRule(
     return { from: 'metadata', value: value / (rank ?? value) }
   }
   if (alpha) return { from: 'alpha', tensor: alpha }
-  const value = rank === undefined ? undefined : rules.scaleOf(target, path, kind, rank)
+  const value = rank === undefined && !isWhole ? undefined : rules.scaleOf(target, path, kind, rank)
   return value === undefined ? { from: 'none' } : { from: 'metadata', value }
 }
 
@@ -131,11 +133,17 @@ export function partRules(
   const ruleOf = (facts: ReadonlyMap<string, unknown>): PartRules['scaleOf'] => {
     const listed = facts.get('alpha_pattern')
     const pattern = isRecord(listed) ? Object.entries(listed).slice(0, maxPatterns) : []
+    const ranks = facts.get('rank_pattern')
+    const rankPattern = isRecord(ranks) ? Object.entries(ranks).slice(0, maxPatterns) : []
+    const valueFor = (patterns: readonly [string, unknown][], path: string) =>
+      patterns.find(([key]) => path === key || path.endsWith(`.${key}`))?.[1]
     const common = facts.get('lora_alpha') ?? facts.get('alpha')
     const isStabilised = facts.get('use_rslora') === true
-    return (_, path, kind, rank) => {
-      const alpha = pattern.find(([key]) => path === key || path.endsWith(`.${key}`))?.[1] ?? common
+    return (_, path, kind, found) => {
+      const alpha = valueFor(pattern, path) ?? common
+      const rank = found ?? valueFor(rankPattern, path) ?? facts.get('r')
       if (typeof alpha !== 'number' || !Number.isFinite(alpha)) return undefined
+      if (typeof rank !== 'number' || !(rank > 0)) return undefined
       return kind === 'lora' && isStabilised ? alpha / Math.sqrt(rank) : alpha / rank
     }
   }

@@ -271,6 +271,7 @@ peft("PEFT LoHa", "sd1", LoHaConfig(r=4, alpha=2, target_modules=WITH_CONV), "lo
 peft("PEFT LoHa with cores", "sd1", LoHaConfig(r=4, alpha=2, target_modules=WITH_CONV, use_effective_conv2d=True), "loha")
 peft("PEFT LoKr", "sd1", LoKrConfig(r=2, alpha=2, target_modules=WITH_CONV, decompose_both=True), "lokr")
 peft("PEFT LoKr with cores", "sd1", LoKrConfig(r=2, alpha=2, target_modules=WITH_CONV, use_effective_conv2d=True, decompose_factor=4), "lokr")
+peft("PEFT LoKr of whole factors", "sd1", LoKrConfig(r=64, alpha=32, target_modules=SITES), "lokr")
 peft("PEFT IA3", "sd1", IA3Config(target_modules=SITES, feedforward_modules=r".*net\.2"), "ia3")
 peft("PEFT OFT", "sd1", OFTConfig(oft_block_size=4, target_modules=SITES), "oft")
 peft("PEFT SHiRA", "sd1", ShiraConfig(r=2, target_modules=SITES), "sparse")
