@@ -1,0 +1,94 @@
+import { mkdir, writeFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import type { Page } from 'playwright-core'
+import { modelShape, standardShape } from '../../models/adapters/shape.ts'
+import type { ModelShape } from '../../models/adapters/types.ts'
+import { writeAdapter, type AdapterNotes } from '../../models/adapters/write.ts'
+import { readPartConfigs } from '../../models/checkpoint/graphs.ts'
+
+export type TinyAdapterOptions = { seed?: number; notes?: AdapterNotes; strength?: number; pattern?: RegExp }
+
+/** A LoRA of rank 2 over the attention of a model folder's UNet, strong enough to change every pixel. */
+export async function writeTinyAdapter(
+  file: string,
+  modelFolder: string,
+  options: TinyAdapterOptions = {},
+): Promise<string> {
+  return write(file, modelShape('sd15', await readPartConfigs(modelFolder)), options)
+}
+
+/** One of a family that the tiny model is not of. */
+export async function writeForeignAdapter(file: string, options: TinyAdapterOptions = {}): Promise<string> {
+  return write(file, standardShape('sdxl'), { pattern: /mid_block.*attn2\.to_(k|v)$/, ...options })
+}
+
+async function write(
+  file: string,
+  shape: ModelShape,
+  { seed = 1, notes = {}, strength = 0.3, pattern = /attn[12]\.to_[qkv]$/ }: TinyAdapterOptions,
+): Promise<string> {
+  await mkdir(dirname(file), { recursive: true })
+  let state = seed * 2654435761
+  const random = () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    return state / 2 ** 31 - 1
+  }
+  const rank = 2
+  const layers = [...shape.layers.unet!]
+    .filter(([path]) => pattern.test(path))
+    .map(([path, { weight }]) => {
+      const [outputs, inputs] = weight
+      const down = Float32Array.from({ length: rank * inputs }, random)
+      const up = Float32Array.from({ length: outputs * rank }, () => strength * random())
+      return { target: 'unet' as const, path, weight, rank, down, up }
+    })
+  await writeAdapter(file, layers, { shape, notes })
+  return file
+}
+
+/** Files that PyTorch's old format, a cut download and a text are mistaken for adapters. */
+export async function writeBadFiles(
+  folder: string,
+  good: Uint8Array,
+): Promise<{ cut: string; pickle: string; text: string }> {
+  await mkdir(folder, { recursive: true })
+  const bad = { cut: `${folder}/cut.safetensors`, pickle: `${folder}/old.pt`, text: `${folder}/notes.txt` }
+  await writeFile(bad.cut, good.subarray(0, good.length - 100))
+  await writeFile(bad.pickle, Buffer.from([0x80, 2, 0x7d, 0x71, 0, 0x2e]))
+  await writeFile(bad.text, 'buy milk')
+  return bad
+}
+
+/** Drags files over the window and lets them fall on a zone; `files` are where they lie on disk. */
+export async function dropFiles(
+  page: Page,
+  files: readonly string[],
+  zone: 'keep' | 'use',
+  isAlt = false,
+): Promise<void> {
+  const transfer = await transferOf(page, files)
+  await page.dispatchEvent('body', 'dragover', { dataTransfer: transfer, altKey: isAlt })
+  await page.getByTestId(`drop-${zone}`).dispatchEvent('drop', { dataTransfer: transfer, altKey: isAlt })
+}
+
+export async function pasteFiles(page: Page, files: readonly string[]): Promise<void> {
+  const transfer = await transferOf(page, files)
+  await page.evaluate((clipboardData) => {
+    document.body.dispatchEvent(new ClipboardEvent('paste', { clipboardData, bubbles: true, cancelable: true }))
+  }, transfer)
+}
+
+/** What the browser hands over: files by name, whose places the bridge knows. */
+export async function transferOf(page: Page, files: readonly string[]) {
+  return page.evaluateHandle((paths) => {
+    const transfer = new DataTransfer()
+    const places: Record<string, string> = {}
+    for (const path of paths) {
+      const name = path.split('/').at(-1)!
+      places[name] = path
+      transfer.items.add(new File(['x'], name))
+    }
+    ;(window as unknown as Record<string, unknown>).vignettePaths = places
+    return transfer
+  }, files)
+}
