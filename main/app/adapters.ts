@@ -161,8 +161,10 @@ export class AdapterLibrary {
       const { size } = await stat(file)
       const { shape } = await this.#against(model)
       const card = cardOf(await this.#reader.inspect(file, shape))
-      if (card.verdict.fit === 'refused')
-        return { file, card: { ...card, bytes: size }, error: await refusalOf(file, card) }
+      if (card.verdict.fit === 'refused') {
+        const error = await refusalOf(file, card)
+        return { file, card: { ...card, bytes: size, verdict: verdictOf(error) }, error }
+      }
       const twin = await this.#twinOf(file, card, model)
       return { file, card, ...(twin ? { known: { id: twin.id, name: twin.name } } : {}) }
     } catch (error) {
@@ -364,13 +366,20 @@ export class AdapterLibrary {
   }
 }
 
-/** Why a file is refused, by its code. */
-async function refusalOf(file: string, { verdict: { message, hint } }: AdapterCandidate['card']): Promise<ErrorReport> {
+/** Why a file is refused, by its code. What was never meant to be an adapter is not called damaged. */
+async function refusalOf(file: string, { verdict: { message, hint } }: AdapterCard): Promise<ErrorReport> {
   const code = await readSafetensors(file).then(
     () => 'file-unreadable' as const,
     (error: unknown) => reportError(error).code,
   )
+  if (code === 'file-unreadable' && !isAdapterName(file)) {
+    return { code, message: `"${basename(file)}" is not an adapter.`, hint: 'Adapters are .safetensors files.' }
+  }
   return { code, message, ...(hint === undefined ? {} : { hint }) }
+}
+
+function verdictOf({ message, hint }: ErrorReport): AdapterCard['verdict'] {
+  return { fit: 'refused', message, ...(hint === undefined ? {} : { hint }) }
 }
 
 /** The folders of a home that the library uses. */

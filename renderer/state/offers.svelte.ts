@@ -150,10 +150,13 @@ function summaryOf(offers: readonly Offer[]): string {
     ],
     ['taken out again', ({ stage }) => stage === 'undone'],
     ['not added', ({ stage, candidate }) => stage === 'failed' && candidate !== undefined && !candidate.error],
-    ['refused', ({ stage }) => stage === 'failed'],
-    ['fit', ({ candidate }) => candidate !== undefined && canUse(candidate.card)],
-    ['for other models', ({ candidate }) => candidate?.card.verdict.fit === 'wrong-family'],
-    ['cannot be used yet', () => true],
+    ['usable', ({ stage, candidate }) => stage !== 'failed' && candidate !== undefined && canUse(candidate.card)],
+    [
+      'for other models',
+      ({ stage, candidate }) => stage !== 'failed' && candidate?.card.verdict.fit === 'wrong-family',
+    ],
+    ['not usable yet', ({ stage }) => stage !== 'failed'],
+    ['refused', () => true],
   ]
   const words = offers.map((offer) => groups.find(([, is]) => is(offer))![0])
   const parts = groups.flatMap(([word]) => {

@@ -149,7 +149,7 @@ describe('a file that is dropped', () => {
   it('beside damaged and unsafe ones is added, and each of those says why not', async () => {
     const bad = await writeBadFiles(join(home.home, 'bad'), await readFile(ink))
     await dropFiles(page, [bad.cut, bad.pickle, ink, bad.text], 'keep')
-    await eventually(() => page.getByTestId('offers-summary').textContent()).toBe('4 files: 3 refused, 1 fit.')
+    await eventually(() => page.getByTestId('offers-summary').textContent()).toBe('4 files: 1 usable, 3 refused.')
     const codes = await page
       .locator('[data-testid="verdict-card"] [data-code]')
       .evaluateAll((all) => all.map((one) => (one as HTMLElement).dataset.code))

@@ -32,6 +32,7 @@ const text = [
   ['ink', 'accent-soft'],
   ['ink', 'danger-soft'],
   ['danger', 'panel'],
+  ...['good', 'warn', 'danger'].flatMap((colour) => ['panel', 'raised'].map((ground) => [colour, ground])),
 ]
 const parts = [
   ...['panel', 'raised', 'sunken'].map((ground) => ['line-strong', ground]),
