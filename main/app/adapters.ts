@@ -343,12 +343,14 @@ export class AdapterLibrary {
   /** What the library is known to have of the same content. Few bytes decide whether all need to be compared. */
   async #twinOf(file: string, card: AdapterCard, model: string): Promise<AdapterRecord | undefined> {
     const path = await realpath(file)
+    const shown = [...(this.#shown.get(model)?.values() ?? [])]
+    const itself = shown.find(({ id }) => this.#found.get(id)?.file === path)
+    if (itself) return itself
     const resembles = await this.#reader.resemblance(path)
     let ownHash: string | undefined
-    for (const record of this.#shown.get(model)?.values() ?? []) {
+    for (const record of shown) {
       const found = this.#found.get(record.id)
       if (!found) continue
-      if (found.file === path) return record
       const isLike = record.total === card.total && Math.abs(record.bytes - card.bytes) <= maxNoteBytes
       if (!isLike || !(await resembles(found.file).catch(() => false))) continue
       const hash = await this.#cache.hash(found.file, found.stamp, () => this.#reader.hash(found.file))
