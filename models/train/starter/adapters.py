@@ -158,7 +158,7 @@ def character(clip: str, run: str, atlas_dir: str, work: str, out: str, name: st
     fit(Path(work) / f"{name}.pt", adapter.parameters(), loss, steps, lr, batch)
     write(Path(out) / f"{name}.safetensors", adapter.state(), "kohya", describe(
         role="subject", title=TITLES[name], trigger=IDENTITY[name].words(name), weight="1.0",
-        about=f"{pictures} composed pictures and their mirror images, as many class pictures on which the base is kept (CAT), {steps} steps of {batch}, rank {rank}. "
+        about=f"{pictures} composed pictures and their mirror images; {1 - NAMED_SHARE:.0%} of every batch other pictures, on which the base is kept (CAT); {steps} steps of {batch}, rank {rank}. "
         "The head is recoloured from Noto Emoji (Google, Apache-2.0); body, clothes and marks are ours."))
 
 
