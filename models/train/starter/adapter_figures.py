@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 
 from .adapters import without_style
 from .caption import caption
-from .diffusion import alphas_cumprod, dpm_2m, timesteps
+from .diffusion import dpm_2m, timesteps
 from .frozen import frozen, predict
 from .guidance import Guidance, States
 from .lora import Adapter

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from starter.guidance import Guidance, positions, sites_of
-from starter.lora import Adapter, describe, metadata_of, read, write
+from starter.lora import Adapter, describe, metadata_of, write
 from starter.nets import UNet, UNetConfig
 from starter.phases import FOUR, GRID, grid_timesteps, landing, wanted
 
