@@ -13,16 +13,26 @@ import type { Case } from '../golden/networks-cases.ts'
 import { configOf, weightsOf } from '../golden/networks-cases.ts'
 
 export type Quality = { bits: 4 | 8; rank: number }
+export type Smoothed = { weights?: ReadonlyMap<string, Float32Array>; vectors?: ReadonlyMap<string, Float32Array> }
 
-/** Writes the UNet of a case in the 4-bit file format, every layer in the same way, and no smoothing. */
-export async function writeQuantizedCase(folder: string, item: Case, quality: Quality): Promise<string> {
+/**
+ * Writes the UNet of a case in the 4-bit file format, every layer in the same way, and no smoothing: weights that are
+ * smoothed already may stand in for the case's own, with the vectors that say how.
+ */
+export async function writeQuantizedCase(
+  folder: string,
+  item: Case,
+  quality: Quality,
+  { weights = weightsOf(item), vectors = new Map() }: Smoothed = {},
+): Promise<string> {
   const layers = new Map(
     quantizeSteps(configOf(item) as UnetConfig).flatMap((step) => step.layers.map((layer) => [layer.path, layer])),
   )
   const data = new Map<string, PlannedTensor & { bytes: Uint8Array }>()
   const put = (name: string, dtype: PlannedTensor['dtype'], shape: number[], array: ArrayBufferView) =>
     data.set(name, { name, dtype, shape, bytes: new Uint8Array(array.buffer, array.byteOffset, array.byteLength) })
-  for (const [name, values] of weightsOf(item)) {
+  for (const [name, values] of vectors) put(name, 'F32', [values.length], values)
+  for (const [name, values] of weights) {
     const layer = layers.get(name.replace(/\.weight$/, ''))
     if (!layer || !name.endsWith('.weight')) {
       put(name, 'F32', shapeOf(item, name), values)
