@@ -8,6 +8,7 @@ import { guidanceNumbers } from '../../models/adapters/guidance.ts'
 import type { LivePart } from '../../models/adapters/live.ts'
 import { readPart, type PartNumbers } from '../../models/adapters/numbers.ts'
 import { readAdapter } from '../../models/adapters/read.ts'
+import { expectSparseBase } from '../../models/adapters/sparse.ts'
 import { truncateFactors } from '../../models/adapters/truncate.ts'
 import type { AdapterFile, AdapterPart, AdapterTarget } from '../../models/adapters/types.ts'
 import { toFloat32 } from '../../models/checkpoint/dtypes.ts'
@@ -74,6 +75,9 @@ export function openAdapterFiles(modelFolder: string, options: AdapterFilesOptio
         known.set(stamp, content)
         const same = entries.get(content)
         if (same) return touch(content, { ...same, info: adapter.info })
+        // Codes of 4 bits are not the weights that a sparse adapter was made over: there its check values say nothing.
+        if (readManifest(modelFolder).storage !== 'int4')
+          await expectSparseBase(adapter, async (target, path) => (await weights.module(target, path, matMul)).weight)
         const made = await readNumbers(adapter, sha256, { weights, matMul, bytesOf: source.bytesOf, rankBudget })
         return touch(content, made)
       } finally {

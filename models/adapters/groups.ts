@@ -39,7 +39,11 @@ const constructions: readonly (readonly [RegExp, string])[] = [
   [/\.lora_(route|gate)|lora_moe/, 'a mixture of experts'],
 ]
 
-const constructionOf = (name: string) => constructions.find(([pattern]) => pattern.test(name))?.[1]
+/** One pass over a name that is none of them, as most are. */
+const anyConstruction = new RegExp(constructions.map(([{ source }]) => source).join('|'))
+
+const constructionOf = (name: string) =>
+  anyConstruction.test(name) ? constructions.find(([pattern]) => pattern.test(name))?.[1] : undefined
 
 /** Files of cloneofsimo say where a tensor belongs by a number; here it becomes the name that diffusers has for it. */
 function readableNames(tensors: ReadonlyMap<string, StoredTensor>, shape: () => ModelShape): (name: string) => string {

@@ -160,6 +160,7 @@ function makeSharedTable(shape: ModelShape): ReadonlyMap<string, readonly Module
 
 /** The name as the tables have it: processors of old diffusers files are their modules, and so are PEFT's wrappers. */
 export function plainModule(module: string): string {
+  if (!/\.to_|base_layer|^default/.test(module)) return module
   return module
     .replace(/\.processor\.to_(q|k|v)$/, '.to_$1')
     .replace(/\.processor\.to_out$/, '.to_out.0')

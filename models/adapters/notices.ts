@@ -9,7 +9,7 @@ export async function strengthsOf(parts: readonly AdapterPart[]): Promise<number
   const stored = parts.flatMap(({ kind, scale }) =>
     'tensor' in scale && kind !== 'oft' && kind !== 'boft' ? scale.tensor : [],
   )
-  const stride = Math.max(1, Math.ceil(stored.length / 64))
+  const stride = Math.max(1, Math.ceil(stored.length / 16))
   return firstNumbers(stored.filter((_, i) => i % stride === 0))
 }
 

@@ -60,10 +60,22 @@ const endings: readonly (readonly [RegExp, Ending])[] = [
   [/\.bias$/, 'bias'],
 ]
 
+/** The commonest endings of all, looked at first: forty patterns over a name take 4 µs. Each is one of the patterns above. */
+const common: readonly (readonly [string, Ending])[] = [
+  ['.lora_down.weight', 'down'],
+  ['.lora_up.weight', 'up'],
+  ['.lora_A.weight', 'down'],
+  ['.lora_B.weight', 'up'],
+  ['.alpha', 'alpha'],
+]
+
 export type SplitName = { module: string; ending: Ending }
 
 /** Module and meaning of a tensor of an adapter file; undefined where nothing is known that the name could end with. */
 export function splitName(name: string): SplitName | undefined {
+  for (const [text, ending] of common) {
+    if (name.length > text.length && name.endsWith(text)) return { module: name.slice(0, -text.length), ending }
+  }
   for (const [pattern, ending] of endings) {
     const found = pattern.exec(name)
     if (!found || found.index === 0) continue

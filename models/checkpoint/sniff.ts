@@ -52,6 +52,15 @@ export function refuseOtherFormats(path: string, start: Uint8Array): void {
     )
   }
   if (pickleExtensions.has(extname(path).toLowerCase()) && !looksLikeHeader(start)) throw pickleError(path)
+  // Eight letters as a length would be a header of more bytes than there are disks.
+  if (
+    start.length >= 8 &&
+    start.subarray(0, 8).every((byte) => byte >= 0x20 || byte === 9 || byte === 10 || byte === 13)
+  ) {
+    throw new VignetteError('file-unreadable', `${name} is a text or another kind of file, not a .safetensors file.`, {
+      hint: 'Choose a file that ends in .safetensors.',
+    })
+  }
 }
 
 /** Eight length bytes below the header cap, then white space or `{`. */

@@ -73,10 +73,11 @@ async function install(packed: string, target: string, sha256: string, { onProgr
   }
 }
 
-/** The model's own files: configurations and weights, without the code and notes that lie beside them. */
+/** The model's own files: configurations and weights, without the code, notes and adapters that lie beside them. */
 async function filesOf(packed: string): Promise<string[]> {
   const out: string[] = []
   for (const entry of await readdir(packed, { withFileTypes: true })) {
+    if (entry.name === 'adapters') continue
     if (entry.isDirectory()) out.push(...(await filesOf(join(packed, entry.name))))
     else if (/\.(json|safetensors)$/.test(entry.name)) out.push(join(packed, entry.name))
   }
