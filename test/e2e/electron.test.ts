@@ -97,7 +97,7 @@ it('opens a window, makes a picture on one click, and has both again after a res
 })
 
 it('cancels, and goes on through a reload of the window', async () => {
-  await prepare(40)
+  await prepare(150)
   await page.getByTestId('generate').click()
   await page.getByTestId('preview').waitFor()
   await page.getByTestId('cancel').click()
@@ -136,7 +136,7 @@ it.each([
 })
 
 it('loses neither the running nor the waiting job when the whole application is killed', async () => {
-  await prepare(24)
+  await prepare(150)
   await page.getByTestId('prompt').fill('running')
   await page.getByTestId('generate').click()
   await page.getByTestId('preview').waitFor()
