@@ -4,9 +4,8 @@ import { gemm } from '../models/graph/ops.ts'
 import { castLate } from './late.ts'
 
 /**
- * base + x·downᵀ·upᵀ: x [m, k], down [r, k], up [n, r], base [m, n] -> [m, n]. The rank may be 0 and may be known to the
- * run only. Several branches are one whose `down` and `up` are concatenated along the rank; half floats are cast where
- * they are used, so they may stay halves in memory.
+ * base + x·downᵀ·upᵀ: x [m, k], down [r, k], up [n, r], base [m, n] -> [m, n]: the branch that is stored beside a matrix
+ * (adapters: slot.ts). Half floats are cast where they are used, so they may stay halves in memory.
  */
 export function lowRank(x: Value, down: Value, up: Value, base: Value, name = 'low-rank'): Value {
   expectShape(name, base, [null, up.shape[0]])

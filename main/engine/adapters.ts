@@ -12,7 +12,7 @@ import { expectSparseBase } from '../../models/adapters/sparse.ts'
 import { truncateFactors } from '../../models/adapters/truncate.ts'
 import type { AdapterFile, AdapterPart, AdapterTarget } from '../../models/adapters/types.ts'
 import { toFloat32 } from '../../models/checkpoint/dtypes.ts'
-import { readFully, readSafetensors } from '../../models/checkpoint/safetensors.ts'
+import { readFully } from '../../models/checkpoint/safetensors.ts'
 import type { StoredTensor } from '../../models/graph/weights.ts'
 import type { MatMul } from '../../models/quantize/algebra.ts'
 import type { LayerFactors, LiveWeights, LoadedAdapter, LoadedGuidance } from '../pipeline/adapter-types.ts'
@@ -70,7 +70,7 @@ export function openAdapterFiles(modelFolder: string, options: AdapterFilesOptio
       const adapter = await readAdapter(file, weights.shape)
       const source = await openSource(adapter)
       try {
-        const sha256 = await contentHash(source.tensors, undefined, source.bytesOf)
+        const sha256 = await contentHash(adapter.tensors, undefined, source.bytesOf)
         const content = `${sha256} ${rankBudget ?? ''}`
         known.set(stamp, content)
         const same = entries.get(content)
@@ -113,21 +113,12 @@ type BytesOf = (tensor: StoredTensor) => Uint8Array | Promise<Uint8Array>
 const wholeBytes = 256e6
 
 /** Bytes of an adapter's tensors. */
-async function openSource({ parts, embeddings, guidance, info }: AdapterFile): Promise<{
-  tensors: ReadonlyMap<string, StoredTensor>
-  bytesOf: BytesOf
-  close(): Promise<void>
-}> {
-  const file =
-    Object.values(parts[0]?.tensors ?? {})[0]?.file ??
-    embeddings[0]?.vectors.file ??
-    [...(guidance?.tensors.values() ?? [])][0]?.file ??
-    info.file
-  const { tensors, bytes: size } = await readSafetensors(file)
+async function openSource({ tensors, info }: AdapterFile): Promise<{ bytesOf: BytesOf; close(): Promise<void> }> {
+  const file = [...tensors.values()][0]?.file ?? info.file
   const handle = await open(file, 'r')
+  const { size } = await handle.stat()
   if (size > wholeBytes) {
     return {
-      tensors,
       bytesOf: async ({ offset, length }) => {
         const bytes = new Uint8Array(length)
         await readFully(handle, bytes, offset, file)
@@ -139,7 +130,6 @@ async function openSource({ parts, embeddings, guidance, info }: AdapterFile): P
   const whole = new Uint8Array(size)
   await readFully(handle, whole, 0, file).finally(() => handle.close())
   return {
-    tensors,
     bytesOf: ({ offset, length }) => whole.subarray(offset, offset + length),
     close: async () => {},
   }

@@ -1,11 +1,10 @@
-import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { dequantizeGroups } from '../../kernels/int4.ts'
 import type { Part } from '../build.ts'
 import { slotsOf } from '../build.ts'
 import { toFloat32 } from '../checkpoint/dtypes.ts'
 import { readParts } from '../checkpoint/graphs.ts'
-import { readFully } from '../checkpoint/safetensors.ts'
+import { readTensor } from '../checkpoint/safetensors.ts'
 import type { FamilyId } from '../family.ts'
 import type { StoredTensor } from '../graph/weights.ts'
 import type { MatMul } from '../quantize/algebra.ts'
@@ -49,16 +48,8 @@ export async function openBaseWeights(folder: string, family: FamilyId): Promise
   const dividers = new Map(parts.map((part) => [part.part, dividingNorms(part)] as const))
 
   const read = async (target: AdapterTarget, name: string): Promise<Uint8Array> => {
-    const { file, offset, length } = tensorOf(target, name)!
-    const path = join(folder, file)
-    const handle = await open(path, 'r')
-    try {
-      const bytes = new Uint8Array(length)
-      await readFully(handle, bytes, offset, path)
-      return bytes
-    } finally {
-      await handle.close()
-    }
+    const tensor = tensorOf(target, name)!
+    return readTensor({ ...tensor, file: join(folder, tensor.file) })
   }
   const tensorOf = (target: AdapterTarget, name: string): StoredTensor | undefined => partOf(target).tensors.get(name)
   const floats = async (target: AdapterTarget, name: string): Promise<Float32Array | undefined> => {

@@ -26,6 +26,7 @@ export function readGuidanceFile(
     const whole = { ...info, role: 'guidance' as const, kinds: ['Guidance distillation'], matched: used, verdict }
     return {
       info: whole,
+      tensors,
       parts: [],
       embeddings: [],
       ignored: guidance ? [] : [...tensors.keys()],

@@ -1,4 +1,4 @@
-import type { AdapterInfo, AdapterRole, SpeedPreset } from './types.ts'
+import { adapterRoles, type AdapterInfo, type AdapterRole, type SpeedPreset } from './types.ts'
 
 // What a file says of itself. All of it is text from strangers: cut to length, never trusted over the shapes of tensors.
 
@@ -6,18 +6,6 @@ export type Described = Pick<
   AdapterInfo,
   'triggers' | 'preferredWeight' | 'weightRange' | 'title' | 'description' | 'author' | 'licence' | 'tags'
 > & { role?: AdapterRole; preset?: SpeedPreset }
-
-const roles: readonly AdapterRole[] = [
-  'style',
-  'subject',
-  'detail',
-  'condition',
-  'speed',
-  'speed-slow',
-  'speed-fast',
-  'guidance',
-  'watermark',
-]
 
 /** Text without control characters and markup, at most `most` characters; undefined when nothing is left. */
 export function cleanText(value: unknown, most: number): string | undefined {
@@ -64,7 +52,7 @@ export function describe(metadata: ReadonlyMap<string, string>): Described {
   const spec = (key: string) => get(`modelspec.${key}`)
   const own = (key: string) => get(`vignette_${key}`)
   const trigger = wordsFrom(own('trigger') ?? spec('trigger_phrase'))
-  const role = roles.find((each) => each === own('role'))
+  const role = adapterRoles.find((each) => each === own('role'))
   const range = rangeFrom(own('weight')) ?? rangeFrom(hinted(spec('usage_hint')))
   return {
     triggers: trigger.length > 0 ? trigger : tagTriggers(get('ss_tag_frequency')),

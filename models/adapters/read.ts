@@ -157,7 +157,7 @@ async function examine(opened: Opened, wanted: ModelShape | undefined): Promise<
     info.verdict = { fit: 'refused', message, hint: 'The training that made it went wrong. Look for another version.' }
   }
   info.notices = noticesOf(strengths, groups, parts, info, metadata)
-  return { info, parts, embeddings: fitting, ignored }
+  return { info, tensors: all, parts, embeddings: fitting, ignored }
 }
 
 const textModule = /^(lora_te|text_encoder|te\d?_)|self_attn|text_model/

@@ -77,8 +77,19 @@ export type AdapterPart = {
 /** A textual-inversion embedding: `vectors` [count, width] stand for the word `token` in the prompt. */
 export type EmbeddingPart = { target: 'text_encoder' | 'text_encoder_2'; token: string; vectors: StoredTensor }
 
-export type AdapterRole =
-  'style' | 'subject' | 'detail' | 'condition' | 'speed' | 'speed-slow' | 'speed-fast' | 'guidance' | 'watermark'
+export const adapterRoles = [
+  'style',
+  'subject',
+  'detail',
+  'condition',
+  'speed',
+  'speed-slow',
+  'speed-fast',
+  'guidance',
+  'watermark',
+] as const
+
+export type AdapterRole = (typeof adapterRoles)[number]
 
 /** Settings that an adapter for few steps is made for (methods.md, sections 3 and 10.1). */
 export type SpeedPreset = {
@@ -140,6 +151,8 @@ export type AdapterInfo = {
 /** An adapter file read against a model: what it is, and its parts that fit. */
 export type AdapterFile = {
   info: AdapterInfo
+  /** All tensors of the file, by their names in it. */
+  tensors: ReadonlyMap<string, StoredTensor>
   parts: AdapterPart[]
   embeddings: EmbeddingPart[]
   /** Present in a guidance-distillation adapter, which has no `parts`: its tensors by their names in the file. */
