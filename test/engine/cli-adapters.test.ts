@@ -1,17 +1,14 @@
-import { spawn } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { a1111TextOf, adapterTagsOf, recipeOf } from '../../main/export/metadata.ts'
+import { startCommand } from './run-command.ts'
 import { shapeOf, writeFloats, writeLora } from './tiny-adapters.ts'
 import { makeTinyModel, scratchFolder } from './tiny-model.ts'
 
 // `npm run generate` with adapters, as a person runs it.
 
-const script = fileURLToPath(new URL('../../main/cli/generate.ts', import.meta.url))
-const loader = fileURLToPath(new URL('../../node_modules/tsx/dist/loader.mjs', import.meta.url))
 let home: string
 let folder: string
 let count = 0
@@ -44,17 +41,7 @@ beforeEach(async () => {
 })
 afterAll(() => rm(home, { recursive: true }))
 
-type Result = { code: number | null; stdout: string; stderr: string }
-function generate(...args: string[]): Promise<Result> {
-  const child = spawn(process.execPath, ['--import', loader, script, ...args], {
-    cwd: folder,
-    env: { ...process.env, VIGNETTE_HOME: home },
-  })
-  const result: Result = { code: null, stdout: '', stderr: '' }
-  child.stdout.on('data', (data: Buffer) => (result.stdout += data.toString()))
-  child.stderr.on('data', (data: Buffer) => (result.stderr += data.toString()))
-  return new Promise((resolve) => child.on('close', (code) => resolve({ ...result, code })))
-}
+const generate = (...args: string[]) => startCommand('generate', args, { cwd: folder, home }).done
 const drawing = ['--model', 'tiny', '--size', '64x64', '--device', 'cpu', '--seed', '7']
 const png = (name: string) => readFileSync(join(folder, name))
 

@@ -1,13 +1,10 @@
-import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { startCommand } from './run-command.ts'
 import { makeTinyModel, scratchFolder } from './tiny-model.ts'
 
-const script = fileURLToPath(new URL('../../main/cli/bench.ts', import.meta.url))
-const loader = fileURLToPath(new URL('../../node_modules/tsx/dist/loader.mjs', import.meta.url))
 let scratch: string
 let model: string
 
@@ -17,16 +14,7 @@ beforeAll(async () => {
 })
 afterAll(() => rm(scratch, { recursive: true }))
 
-function bench(...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  const child = spawn(process.execPath, ['--import', loader, script, ...args], {
-    cwd: scratch,
-    env: { ...process.env, VIGNETTE_HOME: scratch },
-  })
-  const result = { stdout: '', stderr: '' }
-  child.stdout.on('data', (data: Buffer) => (result.stdout += data.toString()))
-  child.stderr.on('data', (data: Buffer) => (result.stderr += data.toString()))
-  return new Promise((resolve) => child.on('close', (code) => resolve({ code, ...result })))
-}
+const bench = (...args: string[]) => startCommand('bench', args, { cwd: scratch, home: scratch }).done
 
 test('npm run bench measures networks and a whole picture and appends a line for programs', async () => {
   const { code, stdout } = await bench(model, '--only', 'unet,picture', '--runs', '1', '--size', '64')

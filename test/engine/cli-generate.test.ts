@@ -1,18 +1,15 @@
-import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { recipeOf } from '../../main/export/metadata.ts'
+import { startCommand } from './run-command.ts'
 import { makeTinyModel, scratchFolder } from './tiny-model.ts'
 
 // `npm run generate` as a person runs it: a process of its own, its files, its words and its exit code.
 
-const script = fileURLToPath(new URL('../../main/cli/generate.ts', import.meta.url))
-const loader = fileURLToPath(new URL('../../node_modules/tsx/dist/loader.mjs', import.meta.url))
 let home: string
 let folder: string
 let count = 0
@@ -28,19 +25,7 @@ beforeEach(async () => {
 })
 afterAll(() => rm(home, { recursive: true }))
 
-type Result = { code: number | null; stdout: string; stderr: string }
-
-function start(...args: string[]) {
-  const child = spawn(process.execPath, ['--import', loader, script, ...args], {
-    cwd: folder,
-    env: { ...process.env, VIGNETTE_HOME: home },
-  })
-  const result: Result = { code: null, stdout: '', stderr: '' }
-  child.stdout.on('data', (data: Buffer) => (result.stdout += data.toString()))
-  child.stderr.on('data', (data: Buffer) => (result.stderr += data.toString()))
-  const done = new Promise<Result>((resolve) => child.on('close', (code) => resolve({ ...result, code })))
-  return { child, result, done }
-}
+const start = (...args: string[]) => startCommand('generate', args, { cwd: folder, home })
 const generate = (...args: string[]) => start(...args).done
 const drawing = ['--model', 'tiny', '--size', '64x64', '--steps', '2', '--device', 'cpu']
 const sha256 = (file: string) => createHash('sha256').update(readFileSync(file)).digest('hex')
