@@ -5,52 +5,34 @@ import svelte from 'eslint-plugin-svelte'
 import globals from 'globals'
 import ts from 'typescript-eslint'
 
+/** Every request, event and limit that processes share. */
+const contract = ['./preload/contract.ts', './preload/contract', './preload/limits.ts', './preload/defaults.ts']
+
 /** Who may import what: the table of the architecture, lowest first. A folder may always import itself. */
 const rows = [
   { folder: './models/graph', may: ['./models/errors.ts'] },
   { folder: './kernels', may: ['./models/graph'] },
   { folder: './models', may: ['./kernels'] },
   { folder: './preload', may: ['./models/errors.ts'] },
-  { folder: './main/pipeline', may: ['./models', './preload/contract.ts', './preload/limits.ts'] },
-  { folder: './main/export', may: ['./main/pipeline', './models', './preload/contract.ts', './preload/limits.ts'] },
+  { folder: './main/pipeline', may: ['./models', ...contract] },
+  { folder: './main/export', may: ['./main/pipeline', './models', ...contract] },
   {
     folder: './main/engine',
-    may: ['./main/pipeline', './main/export', './models', './preload/contract.ts', './preload/limits.ts'],
+    may: ['./main/pipeline', './main/export', './models', ...contract],
   },
   {
     folder: './main/app',
-    may: [
-      './main/engine/client.ts',
-      './main/engine/protocol.ts',
-      './main/export',
-      './models',
-      './preload/contract.ts',
-      './preload/limits.ts',
-    ],
+    may: ['./main/engine/client.ts', './main/engine/protocol.ts', './main/export', './models', ...contract],
   },
   {
     folder: './main/electron',
-    may: [
-      './main/app',
-      './main/engine/client.ts',
-      './main/engine/protocol.ts',
-      './models/errors.ts',
-      './preload/contract.ts',
-      './preload/limits.ts',
-    ],
+    may: ['./main/app', './main/engine/client.ts', './main/engine/protocol.ts', './models/errors.ts', ...contract],
   },
   {
     folder: './main/cli',
-    may: [
-      './models',
-      './main/pipeline',
-      './main/export',
-      './main/engine',
-      './preload/contract.ts',
-      './preload/limits.ts',
-    ],
+    may: ['./models', './main/pipeline', './main/export', './main/engine', ...contract],
   },
-  { folder: './renderer', may: ['./preload/contract.ts', './preload/limits.ts', './models/errors.ts'] },
+  { folder: './renderer', may: [...contract, './models/errors.ts'] },
 ]
 const ours = ['./models', './kernels', './preload', './main', './renderer']
 

@@ -7,6 +7,8 @@ export const limits = {
   maxSteps: 150,
   maxGuidanceScale: 30,
   maxCount: 64,
+  maxWaitingJobs: 10_000,
+  maxJobsAtOnce: 1000,
   maxSeed: 4294967295,
   /** Slots of the person's own, and those that speed, guidance and watermark take. */
   maxAdapters: 12,
@@ -58,3 +60,7 @@ export type ModeName = (typeof modeNames)[number]
 /** How an adapter's weight goes from its first step to its last. */
 export const rampNames = ['flat', 'ease-in', 'ease-out'] as const
 export type RampName = (typeof rampNames)[number]
+
+/** The screens, in the order of the rail. */
+export const screenNames = ['studio', 'story', 'characters', 'adapters', 'models', 'gallery', 'settings'] as const
+export type ScreenName = (typeof screenNames)[number]

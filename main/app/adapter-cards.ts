@@ -1,7 +1,7 @@
 import { basename } from 'node:path'
 import type { AdapterInfo } from '../../models/adapters/types.ts'
 import { VignetteError, type ErrorReport } from '../../models/errors.ts'
-import type { AdapterCard, AdapterRecord } from '../../preload/contract.ts'
+import type { AdapterCard, AdapterRecord } from '../../preload/contract/adapters.ts'
 import type { FoundFile } from './adapter-places.ts'
 
 /** What the person is shown of an adapter file. */

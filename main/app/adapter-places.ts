@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { readdir, stat } from 'node:fs/promises'
 import { basename, dirname, extname, join, relative, resolve, sep } from 'node:path'
 import { VignetteError } from '../../models/errors.ts'
-import type { AdapterRecord } from '../../preload/contract.ts'
+import type { AdapterRecord } from '../../preload/contract/adapters.ts'
 
 // Where adapters lie, and the ids that stand for them. An id is readable and names a place, `own/ink.safetensors`, so a
 // queue or a form that was stored means the same file after a restart, and no request of the window holds a path.

@@ -7,6 +7,9 @@ export type Handlers = {
   [K in RequestName]: (input: z.output<(typeof requests)[K]['input']>) => Output<K> | Promise<Output<K>>
 }
 
+/** The part of them for the requests of one area. */
+export type HandlersOf<R> = Pick<Handlers, keyof R & RequestName>
+
 /** What the tests and the window hold in their hands: a request by name, a reply as data. */
 export type Answer = <K extends RequestName>(name: K, raw: Input<K>) => Promise<Reply<Output<K>>>
 

@@ -1,5 +1,5 @@
 import { VignetteError } from '../../models/errors.ts'
-import type { DeviceReport } from '../../preload/contract.ts'
+import type { DeviceReport } from '../../preload/contract/models.ts'
 import { checkRequest, fillDefaults, fillFromAdapters } from '../engine/client.ts'
 import type { AdapterLibrary } from './adapters.ts'
 import type { Handlers } from './answer.ts'

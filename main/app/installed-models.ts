@@ -5,7 +5,7 @@ import type { ModelShape } from '../../models/adapters/types.ts'
 import { readPartConfigs } from '../../models/checkpoint/graphs.ts'
 import { VignetteError } from '../../models/errors.ts'
 import type { ModelManifest } from '../../models/manifest.ts'
-import type { ModelRecord } from '../../preload/contract.ts'
+import type { ModelRecord } from '../../preload/contract/models.ts'
 import type { Log } from './log.ts'
 
 export type InstalledModel = { folder: string; manifest: ModelManifest }

@@ -1,5 +1,5 @@
 import * as z from 'zod'
-import { Settings } from '../../preload/contract.ts'
+import { Settings } from '../../preload/contract/settings.ts'
 import { JsonFile, readJson } from './files.ts'
 
 /** Where the window was. `display` tells whether that screen is still there. */
@@ -17,6 +17,8 @@ const Stored = z.object({ version: z.literal(1), settings: Settings, bounds: Win
 export type SettingsStore = {
   get(): Settings
   change(part: Partial<Settings>): Promise<void>
+  /** Back to their defaults. */
+  reset(keys: readonly string[]): Promise<void>
   bounds(): WindowBounds | undefined
   saveBounds(bounds: WindowBounds): Promise<void>
 }
@@ -29,6 +31,10 @@ export async function openSettings(path: string): Promise<SettingsStore> {
     get: () => stored.settings,
     change(part) {
       Object.assign(stored.settings, part)
+      return file.save()
+    },
+    reset(keys) {
+      for (const key of keys) delete stored.settings[key as keyof Settings]
       return file.save()
     },
     bounds: () => stored.bounds,

@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import type { ModelManifest, NetworkName } from '../../models/manifest.ts'
 import type { AdapterCosts, BatchCosts } from './bench-adapter.ts'
-import type { DeviceReport } from '../../preload/contract.ts'
+import type { DeviceReport } from '../../preload/contract/models.ts'
 import type { FloatTensor, IdTensor } from '../pipeline/tensor.ts'
 import type { OpenNetworks, Provider } from '../engine/networks.ts'
 import type { ModeName } from '../../preload/limits.ts'

@@ -1,6 +1,6 @@
 import { app, BrowserWindow, nativeTheme, screen, session } from 'electron'
 import { join } from 'node:path'
-import type { Job } from '../../preload/contract.ts'
+import type { Job } from '../../preload/contract/jobs.ts'
 import type { SettingsStore, WindowBounds } from '../app/settings.ts'
 import type { Log } from '../app/log.ts'
 import { appScheme, appUrl, imageScheme } from './security.ts'

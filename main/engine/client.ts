@@ -1,6 +1,6 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import { VignetteError, type ErrorReport } from '../../models/errors.ts'
-import type { DeviceReport } from '../../preload/contract.ts'
+import type { DeviceReport } from '../../preload/contract/models.ts'
 import type { EngineCommand, EngineEvent, EngineJob, Transport } from './protocol.ts'
 
 // For whoever uses the engine without loading it: nothing here imports ONNX Runtime.

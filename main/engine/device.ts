@@ -1,6 +1,6 @@
 import { cpus, release } from 'node:os'
 import { VignetteError } from '../../models/errors.ts'
-import type { DeviceReport, FourBitReport } from '../../preload/contract.ts'
+import type { DeviceReport, FourBitReport } from '../../preload/contract/models.ts'
 import { bundledProviders, runtimeVersion, type Provider } from './networks.ts'
 import { probeArgument, probeVersion, type ExtraResult, type ProbeResult } from './probe.ts'
 import type { DeviceChoice } from './protocol.ts'

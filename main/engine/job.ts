@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { version } from '../../package.json'
-import type { GenerateRequest } from '../../preload/contract.ts'
+import type { GenerateRequest } from '../../preload/contract/generate.ts'
 import { limits } from '../../preload/limits.ts'
 import { writeGraphs } from '../../models/checkpoint/graphs.ts'
 import { fromSystemError, reportError } from '../../models/errors.ts'

@@ -1,5 +1,5 @@
 import { VignetteError } from '../../models/errors.ts'
-import type { FourBitReport } from '../../preload/contract.ts'
+import type { FourBitReport } from '../../preload/contract/models.ts'
 import type { ModeName } from '../../preload/limits.ts'
 import { gigabytes } from './memory.ts'
 

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { reportError, VignetteError } from '../../models/errors.ts'
 import { expectKnownFormat } from '../../models/quantize/file.ts'
-import type { DeviceReport, FourBitReport } from '../../preload/contract.ts'
+import type { DeviceReport, FourBitReport } from '../../preload/contract/models.ts'
 import type { ModeName } from '../../preload/limits.ts'
 import { ensureFastForm, fastFormBytes } from './fast-form.ts'
 import { defaultBudgetBytes, spareMemoryBytes } from './memory.ts'

@@ -2,7 +2,7 @@ import { lcmTimesteps } from '../../models/adapters/presets.ts'
 import type { AdapterInfo, SpeedPreset } from '../../models/adapters/types.ts'
 import { VignetteError } from '../../models/errors.ts'
 import type { ModelManifest } from '../../models/manifest.ts'
-import type { AdapterUse, GenerateRequest } from '../../preload/contract.ts'
+import type { AdapterUse, GenerateRequest } from '../../preload/contract/generate.ts'
 import { samplerNames, scheduleNames, type SamplerName } from '../../preload/limits.ts'
 import type { BatchPicture } from './protocol.ts'
 

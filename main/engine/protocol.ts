@@ -1,5 +1,6 @@
 import type { ErrorReport } from '../../models/errors.ts'
-import type { DeviceReport, GenerateRequest } from '../../preload/contract.ts'
+import type { GenerateRequest } from '../../preload/contract/generate.ts'
+import type { DeviceReport } from '../../preload/contract/models.ts'
 import type { ModeName } from '../../preload/limits.ts'
 
 /** Which execution provider to use; `auto` takes the GPU when it proves itself, else the CPU. */

@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto'
 import { VignetteError } from '../../models/errors.ts'
 import type { ModelManifest } from '../../models/manifest.ts'
-import { GenerateRequest } from '../../preload/contract.ts'
+import { GenerateRequest } from '../../preload/contract/generate.ts'
 import { limits, samplerNames, scheduleNames, type SamplerName, type ScheduleName } from '../../preload/limits.ts'
 import type { EngineJob } from './protocol.ts'
 

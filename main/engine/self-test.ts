@@ -8,7 +8,7 @@ import {
   matMulNBits,
   quantizeLinear,
 } from '../../models/graph/ops.ts'
-import type { FourBitReport } from '../../preload/contract.ts'
+import type { FourBitReport } from '../../preload/contract/models.ts'
 import type { ModeName } from '../../preload/limits.ts'
 import { openSession, runtimeVersion, type Session } from './networks.ts'
 import { recall, remember, runTestChild } from './test-child.ts'

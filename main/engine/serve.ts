@@ -1,5 +1,5 @@
 import { reportError } from '../../models/errors.ts'
-import type { DeviceReport } from '../../preload/contract.ts'
+import type { DeviceReport } from '../../preload/contract/models.ts'
 import { chooseDevice, processor } from './device.ts'
 import { runJob } from './job.ts'
 import type { OpenNetworks } from './networks.ts'

@@ -1,4 +1,4 @@
-import { AdapterUse, GenerateRequest } from '../../preload/contract.ts'
+import { AdapterUse, GenerateRequest } from '../../preload/contract/generate.ts'
 import type { SamplerName, ScheduleName } from '../../preload/limits.ts'
 import { readPng, type TextChunk } from './png.ts'
 

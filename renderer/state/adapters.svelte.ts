@@ -1,4 +1,6 @@
-import type { AdapterRecord, AppEvent, StudioSlot } from '../../preload/contract.ts'
+import type { AppEvent } from '../../preload/contract.ts'
+import type { AdapterRecord } from '../../preload/contract/adapters.ts'
+import type { StudioSlot } from '../../preload/contract/settings.ts'
 
 export type SlotStatus = { kind: 'ready' | 'loading' | 'partly' | 'unfit' | 'missing'; text: string }
 

@@ -1,4 +1,4 @@
-import type { Job } from '../../preload/contract.ts'
+import type { Job } from '../../preload/contract/jobs.ts'
 import { progressOf } from './jobs.svelte.ts'
 
 const quarter = 0.25

@@ -1,5 +1,6 @@
 import { reportError, type ErrorReport } from '../../models/errors.ts'
-import type { AppEvent, DeviceReport } from '../../preload/contract.ts'
+import type { AppEvent } from '../../preload/contract.ts'
+import type { DeviceReport } from '../../preload/contract/models.ts'
 import { invoke, onEvent } from '../api.ts'
 import { AdaptersState } from './adapters.svelte.ts'
 import { Announcer } from './announcer.svelte.ts'

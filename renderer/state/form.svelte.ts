@@ -1,4 +1,6 @@
-import type { GenerateRequestInput, ModelRecord, StudioForm } from '../../preload/contract.ts'
+import type { GenerateRequestInput } from '../../preload/contract/generate.ts'
+import type { ModelRecord } from '../../preload/contract/models.ts'
+import type { StudioForm } from '../../preload/contract/settings.ts'
 import { limits, type SamplerName, type ScheduleName } from '../../preload/limits.ts'
 import { AdaptersState } from './adapters.svelte.ts'
 import { shapeOf, sizeOf, snapSide, type ShapeName, type Size } from './shapes.ts'

@@ -1,4 +1,4 @@
-import type { Job } from '../../preload/contract.ts'
+import type { Job } from '../../preload/contract/jobs.ts'
 
 /** The queue as main tells it. Lists are replaced whole, so that one changed job repaints one card. */
 export class JobsState {

@@ -1,4 +1,4 @@
-import type { ImageRecord } from '../../preload/contract.ts'
+import type { ImageRecord } from '../../preload/contract/images.ts'
 
 /** Saved pictures, newest first, and the one on the canvas. */
 export class LibraryState {

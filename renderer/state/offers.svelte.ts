@@ -1,5 +1,5 @@
 import { reportError, type ErrorReport } from '../../models/errors.ts'
-import type { AdapterCandidate, AdapterRecord } from '../../preload/contract.ts'
+import type { AdapterCandidate, AdapterRecord } from '../../preload/contract/adapters.ts'
 import { invoke } from '../api.ts'
 import { canUse, type AdaptersState } from './adapters.svelte.ts'
 import type { SlotsState } from './slots.svelte.ts'

@@ -1,4 +1,6 @@
-import type { AdapterRecord, AdapterUse, StudioSlot } from '../../preload/contract.ts'
+import type { AdapterRecord } from '../../preload/contract/adapters.ts'
+import type { AdapterUse } from '../../preload/contract/generate.ts'
+import type { StudioSlot } from '../../preload/contract/settings.ts'
 import { limits } from '../../preload/limits.ts'
 import { isReserved, preferredWeight } from './weights.ts'
 

@@ -1,4 +1,4 @@
-import type { AdapterRecord, AdapterRoleName } from '../../preload/contract.ts'
+import type { AdapterRecord, AdapterRoleName } from '../../preload/contract/adapters.ts'
 import { limits } from '../../preload/limits.ts'
 
 // How strongly adapters act, as the slots show it.

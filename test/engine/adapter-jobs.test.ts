@@ -14,7 +14,7 @@ import { checkRequest, fillDefaults } from '../../main/engine/request.ts'
 import { recipeOf } from '../../main/export/metadata.ts'
 import type { ModelShape } from '../../models/adapters/types.ts'
 import { VignetteError } from '../../models/errors.ts'
-import { AdapterUse, type GenerateRequestInput } from '../../preload/contract.ts'
+import { AdapterUse, type GenerateRequestInput } from '../../preload/contract/generate.ts'
 import { shapeOf, writeEmbedding, writeFloats, writeGuidance, writeLora } from './tiny-adapters.ts'
 import { makeTinyModel, scratchFolder } from './tiny-model.ts'
 

@@ -12,7 +12,7 @@ import type { EngineJob } from '../../main/engine/protocol.ts'
 import { checkRequest, fillDefaults } from '../../main/engine/request.ts'
 import { recipeOf } from '../../main/export/metadata.ts'
 import { readPng } from '../../main/export/png.ts'
-import type { GenerateRequestInput } from '../../preload/contract.ts'
+import type { GenerateRequestInput } from '../../preload/contract/generate.ts'
 import { makeTinyModel, scratchFolder } from './tiny-model.ts'
 
 // The engine over a tiny random model and the real ONNX Runtime: in this process, and in a child as the window has it.

@@ -18,7 +18,7 @@ import { recipeOf } from '../../main/export/metadata.ts'
 import { createDenoiser } from '../../main/pipeline/denoiser.ts'
 import { noiseLevels } from '../../main/pipeline/sigmas.ts'
 import { softwareVulkan } from '../../scripts/software-vulkan.ts'
-import type { GenerateRequestInput } from '../../preload/contract.ts'
+import type { GenerateRequestInput } from '../../preload/contract/generate.ts'
 import { makeTinyModel, scratchFolder } from './tiny-model.ts'
 
 // One tiny 4-bit model in each of the ways it can run.

@@ -14,7 +14,7 @@ import { buildNetworks } from '../../models/build.ts'
 import { readParts } from '../../models/checkpoint/graphs.ts'
 import { installStarter } from '../../models/starter/install.ts'
 import { readClipMerges } from '../../models/tokenizer/load.ts'
-import { GenerateRequest } from '../../preload/contract.ts'
+import { GenerateRequest } from '../../preload/contract/generate.ts'
 import type { SpeedName } from '../../preload/limits.ts'
 
 // What the speeds do to pictures of the model that comes with Vignette, on the processor.

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { answer, type Handlers } from '../../../main/app/answer.ts'
 import { VignetteError } from '../../../models/errors.ts'
-import { requests, type GenerateRequest } from '../../../preload/contract.ts'
+import { requests } from '../../../preload/contract.ts'
+import { type GenerateRequest } from '../../../preload/contract/generate.ts'
 
 const handlers = (part: Partial<Handlers>) => part as Handlers
 

@@ -5,7 +5,9 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Jobs, type JobsOptions } from '../../../main/app/jobs.ts'
 import { VignetteError } from '../../../models/errors.ts'
-import { GenerateRequest, type ImageRecord, type Job } from '../../../preload/contract.ts'
+import { GenerateRequest } from '../../../preload/contract/generate.ts'
+import { type ImageRecord } from '../../../preload/contract/images.ts'
+import { type Job } from '../../../preload/contract/jobs.ts'
 import { FakeEngine } from './fake-engine.ts'
 
 const request = (prompt: string, part: object = {}) =>

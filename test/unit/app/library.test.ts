@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Library } from '../../../main/app/library.ts'
 import { recipeChunks, type Recipe } from '../../../main/export/metadata.ts'
 import { encodePng } from '../../../main/export/png.ts'
-import { GenerateRequest } from '../../../preload/contract.ts'
+import { GenerateRequest } from '../../../preload/contract/generate.ts'
 
 let home: string
 let warnings: string[]

@@ -6,7 +6,7 @@ import type { LiveWeights, LoadedAdapter, LoadedGuidance } from '../../../main/p
 import { tensor } from '../../../main/pipeline/tensor.ts'
 import type { AdapterInfo } from '../../../models/adapters/types.ts'
 import type { SlotPlace } from '../../../models/build.ts'
-import { AdapterUse } from '../../../preload/contract.ts'
+import { AdapterUse } from '../../../preload/contract/generate.ts'
 import { loraOf } from '../pipeline/fake-adapters.ts'
 
 const places: SlotPlace[] = [

@@ -11,7 +11,7 @@ import {
   type Recipe,
 } from '../../../main/export/metadata.ts'
 import { encodePng, readPng } from '../../../main/export/png.ts'
-import { GenerateRequest } from '../../../preload/contract.ts'
+import { GenerateRequest } from '../../../preload/contract/generate.ts'
 import { noisePicture } from './pictures.ts'
 
 const recipe: Recipe = {

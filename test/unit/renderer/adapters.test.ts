@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest'
-import { GenerateRequest, StudioForm, type AdapterRecord } from '../../../preload/contract.ts'
+import { type AdapterRecord } from '../../../preload/contract/adapters.ts'
+import { GenerateRequest } from '../../../preload/contract/generate.ts'
+import { StudioForm } from '../../../preload/contract/settings.ts'
 import { limits } from '../../../preload/limits.ts'
 import { AdaptersState } from '../../../renderer/state/adapters.svelte.ts'
 import { bytesText } from '../../../renderer/state/bytes.ts'
