@@ -1,3 +1,4 @@
+import type { AppEvent } from '../../preload/contract.ts'
 import type { Job } from '../../preload/contract/jobs.ts'
 import { progressOf } from './jobs.svelte.ts'
 
@@ -10,7 +11,11 @@ export class Announcer {
   /** By job: how many quarters were announced. */
   #quarters: Record<string, number> = {}
 
-  jobChanged(job: Job): void {
+  apply(event: AppEvent): void {
+    if (event.type === 'jobs:changed') event.jobs.forEach((job) => this.#jobChanged(job))
+  }
+
+  #jobChanged(job: Job): void {
     if (job.status === 'running') {
       const reached = Math.floor(progressOf(job) / quarter)
       if (reached > (this.#quarters[job.id] ?? 0)) this.polite = `${reached * 25} % done`
@@ -19,8 +24,7 @@ export class Announcer {
     }
     if (!(job.id in this.#quarters)) return // it never ran while this window listened
     delete this.#quarters[job.id]
-    if (job.status === 'done')
-      this.polite = job.images.length === 1 ? 'The picture is finished.' : `${job.images.length} pictures are finished.`
+    if (job.status === 'done') this.polite = 'The picture is finished.'
     else if (job.status === 'cancelled') this.polite = 'Stopped.'
     else if (job.error) this.assertive = `${job.error.message} ${job.error.hint ?? ''}`
   }

@@ -4,10 +4,18 @@ import type { DeviceReport } from '../../preload/contract/models.ts'
 import { invoke, onEvent } from '../api.ts'
 import { AdaptersState } from './adapters.svelte.ts'
 import { Announcer } from './announcer.svelte.ts'
+import { CommandsState } from './commands.svelte.ts'
+import { DropsState } from './drops.svelte.ts'
 import { FormState } from './form.svelte.ts'
+import { GalleryState } from './gallery.svelte.ts'
 import { JobsState } from './jobs.svelte.ts'
 import { LibraryState } from './library.svelte.ts'
+import { ModelsState } from './models.svelte.ts'
 import { OffersState } from './offers.svelte.ts'
+import { SettingsState } from './settings.svelte.ts'
+import { ShellState } from './shell.svelte.ts'
+import { ToastsState } from './toasts.svelte.ts'
+import { UndoState } from './undo.svelte.ts'
 
 const saveDelayMs = 400
 
@@ -16,6 +24,14 @@ const saveDelayMs = 400
  * reload at any moment, also in the middle of a job, loses nothing.
  */
 export class AppModel {
+  readonly settings = new SettingsState((error) => (this.problem = reportError(error)))
+  readonly shell = new ShellState(this.settings)
+  readonly commands = new CommandsState(() => this.settings.get('shortcuts'))
+  readonly toasts = new ToastsState()
+  readonly undo = new UndoState()
+  readonly drops = new DropsState()
+  readonly models = new ModelsState()
+  readonly gallery = new GalleryState()
   readonly jobs = new JobsState()
   readonly library = new LibraryState()
   readonly adapters = new AdaptersState()
@@ -45,9 +61,11 @@ export class AppModel {
       this.samplePrompts = state.samplePrompts
       this.isSettingUp = state.isSettingUp
       this.isWelcomeDismissed = state.settings.isWelcomeDismissed ?? false
-      this.jobs.replace(state.jobs)
+      this.settings.replace(state.settings)
+      this.shell.restore()
+      this.jobs.replace(state.jobs, state.queue)
       this.library.replace(state.images)
-      this.form.models = state.models
+      this.form.models = this.models.all = state.models
       if (state.settings.form) this.form.restore(state.settings.form)
       else this.form.prompt = state.samplePrompts[0] ?? ''
     })
@@ -58,11 +76,8 @@ export class AppModel {
   }
 
   apply(event: AppEvent): void {
+    for (const area of [this.jobs, this.announcer, this.settings, this.models, this.gallery]) area.apply(event)
     switch (event.type) {
-      case 'job:changed':
-        this.announcer.jobChanged(event.job)
-        this.jobs.apply(event.job)
-        break
       case 'image:added':
         this.library.add(event.image)
         break
@@ -79,10 +94,9 @@ export class AppModel {
       case 'engine:device':
         this.device = event.device
         break
-      case 'engine:crashed':
-        break // the failed job says it, where it belongs
-      default:
-        event satisfies never
+      case 'app:command':
+        this.commands.run(event.id)
+        break
     }
   }
 
@@ -91,20 +105,16 @@ export class AppModel {
     this.problem = undefined
     this.library.follow()
     if (this.jobs.failed) this.jobs.dismiss(this.jobs.failed.id)
-    await this.#try(() => invoke('jobs:add', this.form.request()))
+    await this.#try(() => this.jobs.add([this.form.request()]))
   }
 
   async cancel(jobId: string): Promise<void> {
-    this.jobs.markStopping(jobId)
-    await this.#try(() => invoke('jobs:cancel', { jobId }))
+    await this.#try(() => this.jobs.cancel([jobId]))
   }
 
   async retry(jobId: string): Promise<void> {
-    const job = this.jobs.all.find(({ id }) => id === jobId)
-    if (!job) return
-    this.jobs.dismiss(jobId)
     this.library.follow()
-    await this.#try(() => invoke('jobs:add', job.request))
+    await this.#try(() => invoke('jobs:retry', { ids: [jobId] }))
   }
 
   async reveal(id: string): Promise<void> {

@@ -24,7 +24,7 @@ export class FormState {
   negativePrompt = $state('')
   model = $state('starter')
   count = $state(1)
-  seedMode = $state<'random' | 'fixed'>('random')
+  seedMode = $state<'random' | 'fixed' | 'increment'>('random')
   seed = $state(0)
   #size = $state.raw<Size | undefined>()
   #isCustom = $state(false)
@@ -145,7 +145,7 @@ export class FormState {
       ...rest,
       prompt: this.prompt,
       model: this.modelRecord?.id ?? this.model,
-      ...(seedMode === 'fixed' ? { seed } : {}),
+      ...(seedMode !== 'random' ? { seed } : {}),
       ...(adapters.length > 0 ? { adapters } : {}),
     }
   }

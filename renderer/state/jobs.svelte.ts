@@ -1,8 +1,14 @@
-import type { Job } from '../../preload/contract/jobs.ts'
+import type { AppEvent } from '../../preload/contract.ts'
+import type { GenerateRequestInput } from '../../preload/contract/generate.ts'
+import type { Job, JobSource, QueueState } from '../../preload/contract/jobs.ts'
+import { invoke } from '../api.ts'
+
+const idle: QueueState = { isPaused: false, isPausingAfterCurrent: false, whenDone: 'nothing' }
 
 /** The queue as main tells it. Lists are replaced whole, so that one changed job repaints one card. */
 export class JobsState {
   all = $state.raw<Job[]>([])
+  queue = $state.raw<QueueState>(idle)
   /** Failed jobs that the person has put away. */
   #dismissed = $state.raw<string[]>([])
 
@@ -14,22 +20,55 @@ export class JobsState {
     return last?.status === 'failed' && !this.#dismissed.includes(last.id) ? last : undefined
   })
 
-  replace(jobs: Job[]): void {
+  replace(jobs: Job[], queue: QueueState): void {
     this.all = jobs
+    this.queue = queue
   }
 
-  apply(changed: Job): void {
-    const known = this.all.some((job) => job.id === changed.id)
-    this.all = known ? this.all.map((job) => (job.id === changed.id ? changed : job)) : [...this.all, changed]
+  apply(event: AppEvent): void {
+    if (event.type === 'jobs:changed') this.#change(event.jobs)
+    else if (event.type === 'jobs:gone') this.all = this.all.filter(({ id }) => !event.ids.includes(id))
+    else if (event.type === 'queue:changed') {
+      this.queue = event.queue
+      if (event.order) this.#reorder(event.order)
+    }
+  }
+
+  async add(
+    requests: GenerateRequestInput[],
+    options: { place?: 'back' | 'front'; source?: JobSource; label?: string } = {},
+  ): Promise<{ batchId: string; jobIds: string[] }> {
+    return invoke('jobs:add', { requests, ...options })
+  }
+
+  async cancel(ids: string[]): Promise<void> {
+    this.markStopping(ids)
+    await invoke('jobs:cancel', { ids })
   }
 
   /** Shows at once that a cancel was heard; main's next word about the job replaces this. */
-  markStopping(id: string): void {
-    this.all = this.all.map((job) => (job.id === id ? { ...job, isStopping: true } : job))
+  markStopping(ids: readonly string[]): void {
+    this.all = this.all.map((job) =>
+      ids.includes(job.id) && job.status === 'running' ? { ...job, isStopping: true } : job,
+    )
   }
 
   dismiss(id: string): void {
     this.#dismissed = [...this.#dismissed, id]
+  }
+
+  #change(changed: readonly Job[]): void {
+    const byId: Record<string, Job | undefined> = Object.fromEntries(changed.map((job) => [job.id, job]))
+    const known: Record<string, true> = Object.fromEntries(this.all.map(({ id }) => [id, true]))
+    this.all = [...this.all.map((job) => byId[job.id] ?? job), ...changed.filter(({ id }) => !known[id])]
+  }
+
+  #reorder(order: readonly string[]): void {
+    const places: Record<string, number | undefined> = Object.fromEntries(order.map((id, i) => [id, i]))
+    const waiting = this.all.filter(({ id }) => places[id] !== undefined)
+    waiting.sort((a, b) => places[a.id]! - places[b.id]!)
+    let next = 0
+    this.all = this.all.map((job) => (places[job.id] === undefined ? job : waiting[next++]))
   }
 }
 
@@ -47,5 +86,5 @@ export function progressOf(job: Job): number {
     saving: 0.98,
     done: 1,
   }
-  return (job.index + inside[job.phase]) / job.request.count
+  return inside[job.phase]
 }

@@ -1,4 +1,5 @@
-import type { SamplerName, ScheduleName } from '../../preload/limits.ts'
+import { t } from '../strings.ts'
+import type { SamplerName, ScheduleName, ScreenName } from '../../preload/limits.ts'
 
 /** Names as other programs write them, so that a recipe found elsewhere can be followed here. */
 export const samplerLabels: Record<SamplerName, string> = {
@@ -22,4 +23,15 @@ export const scheduleLabels: Record<ScheduleName, string> = {
   trailing: 'Trailing',
   simple: 'Simple',
   ddim_uniform: 'DDIM uniform',
+}
+
+/** What the screens are called, in the order of the rail. */
+export const screenTitles: Record<ScreenName, string> = {
+  studio: t('Studio'),
+  story: t('Story'),
+  characters: t('Characters'),
+  adapters: t('Adapters'),
+  models: t('Models'),
+  gallery: t('Gallery'),
+  settings: t('Settings'),
 }

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
+import { type AppEvent } from '../../../preload/contract.ts'
 import { GenerateRequest } from '../../../preload/contract/generate.ts'
 import { type ImageRecord } from '../../../preload/contract/images.ts'
-import { type Job } from '../../../preload/contract/jobs.ts'
+import { type Job, type QueueState } from '../../../preload/contract/jobs.ts'
 import { type ModelRecord } from '../../../preload/contract/models.ts'
 import { Announcer } from '../../../renderer/state/announcer.svelte.ts'
 import { FormState } from '../../../renderer/state/form.svelte.ts'
@@ -26,10 +27,15 @@ const job = (part: Partial<Job> = {}): Job => ({
   phase: 'denoising',
   step: 0,
   steps: 20,
-  index: 0,
-  images: [],
+  batchId: 'b',
+  place: 0,
+  batchSize: 1,
+  source: 'studio',
+  createdAt: 0,
   ...part,
 })
+const changed = (...jobs: Job[]): AppEvent => ({ type: 'jobs:changed', jobs })
+const idle: QueueState = { isPaused: false, isPausingAfterCurrent: false, whenDone: 'nothing' }
 const image = (id: string, createdAt: number): ImageRecord => ({
   id,
   url: '',
@@ -117,25 +123,25 @@ describe('shapes', () => {
 describe('the queue as the window sees it', () => {
   it('replaces a known job and adds a new one', () => {
     const jobs = new JobsState()
-    jobs.replace([job({ id: 'a' }), job({ id: 'b', status: 'waiting' })])
-    jobs.apply(job({ id: 'a', step: 3 }))
-    jobs.apply(job({ id: 'c', status: 'waiting' }))
+    jobs.replace([job({ id: 'a' }), job({ id: 'b', status: 'waiting' })], idle)
+    jobs.apply(changed(job({ id: 'a', step: 3 })))
+    jobs.apply(changed(job({ id: 'c', status: 'waiting' })))
     expect(jobs.running?.step).toBe(3)
     expect(jobs.waiting.map(({ id }) => id)).toEqual(['b', 'c'])
-    jobs.markStopping('a')
+    jobs.markStopping(['a'])
     expect(jobs.running?.isStopping).toBe(true)
   })
 
   it('shows a failure until it is put away or something newer has ended', () => {
     const jobs = new JobsState()
     const error = { code: 'engine-crashed', message: 'x' } as const
-    jobs.replace([job({ id: 'a', status: 'failed', error })])
+    jobs.replace([job({ id: 'a', status: 'failed', error })], idle)
     expect(jobs.failed?.id).toBe('a')
     jobs.dismiss('a')
     expect(jobs.failed).toBeUndefined()
-    jobs.apply(job({ id: 'b', status: 'failed', error }))
+    jobs.apply(changed(job({ id: 'b', status: 'failed', error })))
     expect(jobs.failed?.id).toBe('b')
-    jobs.apply(job({ id: 'c', status: 'done' }))
+    jobs.apply(changed(job({ id: 'c', status: 'done' })))
     expect(jobs.failed).toBeUndefined()
   })
 
@@ -151,8 +157,6 @@ describe('the queue as the window sees it', () => {
     ].map(progressOf)
     expect(values).toEqual([...values].sort((a, b) => a - b))
     expect(values.at(-1)).toBe(1)
-    const half = { ...job().request, count: 2 }
-    expect(progressOf(job({ request: half, index: 1, phase: 'loading' }))).toBe(0.5)
   })
 
   it('is announced at the quarters, once each, and at its end', () => {
@@ -160,19 +164,21 @@ describe('the queue as the window sees it', () => {
     const heard: string[] = []
     const listen = () => heard.at(-1) !== announcer.polite && heard.push(announcer.polite)
     for (let step = 0; step <= 20; step++) {
-      announcer.jobChanged(job({ step }))
+      announcer.apply(changed(job({ step })))
       listen()
     }
-    announcer.jobChanged(job({ status: 'done', images: ['x'] }))
+    announcer.apply(changed(job({ status: 'done', imageId: 'x' })))
     listen()
     expect(heard).toEqual(['', '25 % done', '50 % done', '75 % done', 'The picture is finished.'])
-    announcer.jobChanged(job({ id: 'k' }))
-    announcer.jobChanged(
-      job({
-        id: 'k',
-        status: 'failed',
-        error: { code: 'disk-full', message: 'The disk is full.', hint: 'Free some.' },
-      }),
+    announcer.apply(changed(job({ id: 'k' })))
+    announcer.apply(
+      changed(
+        job({
+          id: 'k',
+          status: 'failed',
+          error: { code: 'disk-full', message: 'The disk is full.', hint: 'Free some.' },
+        }),
+      ),
     )
     expect(announcer.assertive).toBe('The disk is full. Free some.')
   })
