@@ -5,6 +5,7 @@ import { ErrorReport } from './contract/generate.ts'
 import { imageEvents, ImageRecord, imageRequests } from './contract/images.ts'
 import { Job, jobEvents, jobRequests, QueueState } from './contract/jobs.ts'
 import { DeviceReport, modelEvents, ModelRecord, modelRequests } from './contract/models.ts'
+import { promptRequests } from './contract/prompt.ts'
 import { settingEvents, settingRequests, Settings } from './contract/settings.ts'
 
 /** What the window asks for first; it then lives on events. */
@@ -31,6 +32,7 @@ export const requests = {
   ...imageRequests,
   ...adapterRequests,
   ...modelRequests,
+  ...promptRequests,
   ...settingRequests,
 } satisfies Record<string, { input: z.ZodType; output: z.ZodType }>
 

@@ -53,6 +53,10 @@ export type ScheduleName = (typeof scheduleNames)[number]
 export const speedNames = ['exact', 'faster', 'fastest'] as const
 export type SpeedName = (typeof speedNames)[number]
 
+/** Choices of speed in the Studio: steps, guidance, sampler and adapters that belong together. */
+export const paceNames = ['draft', 'fast', 'balanced', 'quality'] as const
+export type PaceName = (typeof paceNames)[number]
+
 /** How a 4-bit model runs on the processor: over bytes expanded from it, or over its packed weights as they lie. */
 export const modeNames = ['fast', 'low-memory'] as const
 export type ModeName = (typeof modeNames)[number]

@@ -1,13 +1,13 @@
 import { basename } from 'node:path'
 import type { AdapterInfo } from '../../models/adapters/types.ts'
 import { VignetteError, type ErrorReport } from '../../models/errors.ts'
-import type { AdapterCard, AdapterRecord } from '../../preload/contract/adapters.ts'
+import type { AdapterCard, AdapterPreset, AdapterRecord } from '../../preload/contract/adapters.ts'
 import type { FoundFile } from './adapter-places.ts'
 
 /** What the person is shown of an adapter file. */
 export function cardOf(info: AdapterInfo): AdapterCard {
   const { bytes, kinds, familyName, rank, precision, matched, total, hasTextEncoder, triggers, preferredWeight } = info
-  const { title, description, author, licence, tags, role, preset, verdict, notices } = info
+  const { title, description, author, licence, tags, role, preset, guidanceRange, verdict, notices } = info
   return {
     name: title ?? basename(info.file).replace(/\.safetensors$/i, ''),
     fileName: basename(info.file),
@@ -24,6 +24,7 @@ export function cardOf(info: AdapterInfo): AdapterCard {
     notices,
     ...defined({ familyName, rank, preferredWeight, description, author, licence }),
     ...(preset ? { preset: presetOf(preset) } : {}),
+    ...(guidanceRange ? { guidanceRange: [...guidanceRange] } : {}),
   }
 }
 
@@ -57,8 +58,15 @@ export function expectAdapter({ verdict }: AdapterCard, error: ErrorReport | und
   throw new VignetteError(code, message, hint === undefined ? {} : { hint })
 }
 
-function presetOf({ name, sampler, schedule, steps, guidanceScale }: NonNullable<AdapterInfo['preset']>) {
-  return { name, sampler, steps, guidanceScale, ...(schedule === undefined ? {} : { schedule }) }
+function presetOf(preset: NonNullable<AdapterInfo['preset']>): AdapterPreset {
+  const { name, sampler, schedule, steps, guidanceScale, stepRange, timesteps, activeSteps } = preset
+  return {
+    ...{ name, sampler, steps, guidanceScale },
+    ...(schedule === undefined ? {} : { schedule }),
+    ...(stepRange ? { stepRange: [...stepRange] } : {}),
+    ...(timesteps ? { hasLevels: true } : {}),
+    ...(activeSteps ? { activeSteps: [...activeSteps] } : {}),
+  }
 }
 
 function defined<T extends object>(all: T): { [K in keyof T]?: NonNullable<T[K]> } {

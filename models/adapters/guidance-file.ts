@@ -23,7 +23,11 @@ export function readGuidanceFile(
 ): AdapterFile {
   const end = (verdict: Verdict, guidance?: GuidanceFile): AdapterFile => {
     const used = guidance ? tensors.size : 0
-    const whole = { ...info, role: 'guidance' as const, kinds: ['Guidance distillation'], matched: used, verdict }
+    const whole = {
+      ...info,
+      ...{ role: 'guidance' as const, kinds: ['Guidance distillation'], matched: used, verdict },
+      ...(guidance ? { guidanceRange: guidance.guidanceRange } : {}),
+    }
     return {
       info: whole,
       tensors,

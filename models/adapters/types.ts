@@ -143,6 +143,8 @@ export type AdapterInfo = {
   tags: string[]
   role: AdapterRole
   preset?: SpeedPreset
+  /** Of one that stands in for guidance: the scales it was trained for. */
+  guidanceRange?: readonly [number, number]
   verdict: Verdict
   /** Things worth saying that stop nothing. */
   notices: string[]

@@ -31,6 +31,12 @@ export const AdapterPreset = z.object({
   schedule: z.string().optional(),
   steps: z.int(),
   guidanceScale: z.number(),
+  /** Other numbers of steps that are right, too; without it there is only the one. */
+  stepRange: z.tuple([z.int(), z.int()]).optional(),
+  /** It draws at noise levels of its own. */
+  hasLevels: z.boolean().optional(),
+  /** Of those steps, the ones at which this adapter acts: from the first on, before the second. */
+  activeSteps: z.tuple([z.int(), z.int()]).optional(),
 })
 export type AdapterPreset = z.infer<typeof AdapterPreset>
 
@@ -56,6 +62,8 @@ export const AdapterCard = z.object({
   tags: z.array(z.string()),
   role: AdapterRoleName,
   preset: AdapterPreset.optional(),
+  /** Of an adapter that stands in for guidance: the scales it was trained for. */
+  guidanceRange: z.tuple([z.number(), z.number()]).optional(),
   verdict: AdapterVerdict,
   notices: z.array(z.string()),
 })

@@ -47,6 +47,9 @@ export type AdapterUse = z.infer<typeof AdapterUse>
 export const GenerateRequest = z.object({
   prompt: z.string().max(limits.promptCharacters),
   negativePrompt: z.string().max(limits.promptCharacters).default(''),
+  /** What was typed, where choices, lists or comments made something else of it. */
+  promptTemplate: z.string().max(limits.promptCharacters).optional(),
+  negativeTemplate: z.string().max(limits.promptCharacters).optional(),
   model: z.string().default('starter'),
   width: size.optional(),
   height: size.optional(),

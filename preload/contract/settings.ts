@@ -1,5 +1,5 @@
 import * as z from 'zod'
-import { limits, screenNames, speedNames } from '../limits.ts'
+import { limits, paceNames, screenNames, speedNames } from '../limits.ts'
 import { AdapterRoleName } from './adapters.ts'
 import { AdapterUse, GenerateRequest } from './generate.ts'
 
@@ -17,12 +17,23 @@ export const StudioSlot = AdapterUse.pick({ start: true, end: true, ramp: true, 
 export type StudioSlot = z.infer<typeof StudioSlot>
 
 /** The form of the Studio as the person left it; what is absent follows the model. */
-export const StudioForm = GenerateRequest.omit({ maskImage: true, adapters: true })
+export const StudioForm = GenerateRequest.omit({
+  maskImage: true,
+  adapters: true,
+  promptTemplate: true,
+  negativeTemplate: true,
+})
   .partial()
   .extend({
     seedMode: z.enum(['random', 'fixed', 'increment']).optional(),
-    /** The choice of speed; `custom` once a part of it was changed by hand. */
-    pace: z.enum(['draft', 'fast', 'balanced', 'quality', 'custom']).optional(),
+    /** The choice of speed. A part of it that was changed by hand stands beside it, as in `steps`. */
+    pace: z.enum(paceNames).optional(),
+    /** Values were set that no choice of speed has. */
+    isCustomPace: z.boolean().optional(),
+    /** Both sides were typed, and no named shape is shown for them. */
+    isCustomShape: z.boolean().optional(),
+    /** The picture to start from, when it is one of the library; `initImage` is its file. */
+    sourceId: z.string().optional(),
     guidanceMode: z.enum(['classic', 'distilled']).optional(),
     phases: z.object({ slow: z.int().min(1).max(30), fast: z.int().min(1).max(30) }).optional(),
     slots: z.array(StudioSlot).optional(),
