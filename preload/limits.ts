@@ -19,6 +19,8 @@ export const limits = {
   maxRampPoints: 6,
   /** Files offered to the library at once. */
   maxDroppedFiles: 200,
+  /** Pictures that one request may name. */
+  maxPicturesAtOnce: 100_000,
 } as const
 
 export const samplerNames = [

@@ -81,6 +81,11 @@ export class Library {
     return path.startsWith(this.#folder + sep) ? path : undefined
   }
 
+  /** A small version of a picture, or the picture itself. */
+  async thumbOf(id: string): Promise<string | undefined> {
+    return this.fileOf(id)
+  }
+
   /** Makes the index agree with the files: adds what it lacks, drops what is gone. Resolves with what was added. */
   async reconcile(): Promise<ImageRecord[]> {
     const onDisk = new Set(await this.#filesOnDisk())
@@ -148,6 +153,7 @@ export class Library {
     return {
       id,
       url: `vignette-image://${id}`,
+      thumb: `vignette-image://${id}/thumb`,
       file: join(this.#folder, row.file),
       prompt,
       seed,

@@ -18,11 +18,21 @@ const types: Record<string, string> = {
   '.css': 'text/css; charset=utf-8',
   '.svg': 'image/svg+xml',
   '.png': 'image/png',
+  '.jpg': 'image/jpeg',
+  '.jpeg': 'image/jpeg',
+  '.webp': 'image/webp',
   '.woff2': 'font/woff2',
 }
 
-/** Serves the built window from `folder` and saved pictures by their id; anything else is not found. */
-export function serveSchemes(folder: string, fileOf: (id: string) => string | undefined): void {
+/** Where the files of the library lie, by the id of a picture. */
+export type PictureFiles = {
+  fileOf(id: string): string | undefined
+  /** A small version, which may have to be made first; the picture itself where none can be made. */
+  thumbOf(id: string): Promise<string | undefined>
+}
+
+/** Serves the built window from `folder`, saved pictures by their id and small versions of them; anything else is not found. */
+export function serveSchemes(folder: string, pictures: PictureFiles): void {
   const base = resolve(folder)
   protocol.handle(appScheme, async (request) => {
     const { host, pathname } = new URL(request.url)
@@ -32,7 +42,9 @@ export function serveSchemes(folder: string, fileOf: (id: string) => string | un
   })
   protocol.handle(imageScheme, async (request) => {
     const { host, pathname } = new URL(request.url)
-    const path = pathname === '/' || pathname === '' ? fileOf(host) : undefined
+    const isThumb = pathname === '/thumb'
+    const isPicture = pathname === '/' || pathname === ''
+    const path = isThumb ? await pictures.thumbOf(host) : isPicture ? pictures.fileOf(host) : undefined
     // A picture never changes under its id.
     return path === undefined ? notFound() : respond(path, { 'cache-control': 'private, max-age=31536000, immutable' })
   })

@@ -37,7 +37,7 @@ async function start(): Promise<void> {
       },
     })
     lockPages(services.log)
-    serveSchemes(join(__dirname, '../renderer'), (id) => services.library.fileOf(id))
+    serveSchemes(join(__dirname, '../renderer'), services.library)
     registerRequests(services)
     setMenu()
     closeInOrder(services)

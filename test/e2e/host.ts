@@ -30,6 +30,8 @@ const types: Record<string, string> = {
   '.css': 'text/css',
   '.woff2': 'font/woff2',
   '.png': 'image/png',
+  '.jpg': 'image/jpeg',
+  '.webp': 'image/webp',
 }
 
 /**
@@ -123,22 +125,26 @@ export async function openBrowser(): Promise<Browser> {
 async function serve(services: Services): Promise<Server> {
   const server = createServer((request, response) => {
     const path = new URL(request.url ?? '/', 'http://host').pathname
-    const image = /^\/image\/([^/]+)$/.exec(path)
-    const file = image
-      ? services.library.fileOf(image[1])
-      : join(root, 'out/renderer', path === '/' ? 'index.html' : path)
-    readFile(file ?? '').then(
-      (body) => {
-        const policy = contentSecurityPolicy('')
-        response.writeHead(200, {
-          'content-type': types[extname(file!)] ?? 'text/plain',
-          'content-security-policy': policy,
-        })
-        response.end(body)
-      },
-      () => response.writeHead(path === '/favicon.ico' ? 204 : 404).end(),
+    void fileOf(path, services).then((file) =>
+      readFile(file ?? '').then(
+        (body) => {
+          const policy = contentSecurityPolicy('')
+          response.writeHead(200, {
+            'content-type': types[extname(file!)] ?? 'text/plain',
+            'content-security-policy': policy,
+          })
+          response.end(body)
+        },
+        () => response.writeHead(path === '/favicon.ico' ? 204 : 404).end(),
+      ),
     )
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   return server
+}
+
+async function fileOf(path: string, { library }: Services): Promise<string | undefined> {
+  const [, id, isThumb] = /^\/image\/([^/]+)(\/thumb)?$/.exec(path) ?? []
+  if (id === undefined) return join(root, 'out/renderer', path === '/' ? 'index.html' : path)
+  return isThumb ? library.thumbOf(id) : library.fileOf(id)
 }

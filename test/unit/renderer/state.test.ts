@@ -39,6 +39,7 @@ const idle: QueueState = { isPaused: false, isPausingAfterCurrent: false, whenDo
 const image = (id: string, createdAt: number): ImageRecord => ({
   id,
   url: '',
+  thumb: '',
   file: '',
   prompt: id,
   seed: 1,
