@@ -233,6 +233,7 @@ async function draw(job: EngineJob, { device, mode, isVerbose }: DrawSettings, f
             share(event.index, phaseShares[event.phase], count),
           )
           break
+        case 'resumed':
         case 'step':
           terminal.progress.update(
             `step ${event.step} of ${event.steps}${of(event.index, count, job)}`,

@@ -24,7 +24,15 @@ export type EngineSettings = {
   threads?: number
   /** How long a cancelled job may take to reach the end of its step before the engine is killed instead. */
   cancelGraceMs?: number
+  /** How long a model stays in memory after its last job; for ever when left out. */
+  keepModelMs?: number
 }
+
+/** The model that lies in memory, or is on its way there. */
+export type EngineModel = { folder: string; state: 'loading' | 'ready' }
+
+/** What an engine is told when it starts. */
+const startKeys = ['device', 'mode', 'memoryBudgetBytes', 'threads'] as const
 
 type Running = { id: string; inbox: Inbox; index: number; isCancelled: boolean; timer?: NodeJS.Timeout }
 
@@ -34,7 +42,12 @@ type Running = { id: string; inbox: Inbox; index: number; isCancelled: boolean; 
  */
 export class EngineClient {
   readonly #spawn: () => EngineChild
-  readonly #settings: EngineSettings
+  #settings: EngineSettings
+  /** They changed in a way that only a new engine can follow. */
+  #isOutdated = false
+  #unloading: NodeJS.Timeout | undefined
+  #model: EngineModel | undefined
+  #onModel: (model: EngineModel | undefined) => void = () => {}
   #child: EngineChild | undefined
   #running: Running | undefined
   /** What the engine runs on, and whether a graphics card failed in real work after it had passed its test. */
@@ -51,8 +64,36 @@ export class EngineClient {
 
   /** What it runs on. Starts the engine when it is not there. */
   async device(): Promise<DeviceReport> {
+    if (this.#isOutdated && !this.#running) await this.#retire()
     this.#start()
     return this.#device!.report
+  }
+
+  /** Called whenever another model, or none, is in memory. */
+  onModel(listener: (model: EngineModel | undefined) => void): void {
+    this.#onModel = listener
+  }
+
+  /**
+   * Changes what is named. For device, mode, memory and threads the engine ends and the next job starts a new one; a running
+   * job ends as it began.
+   */
+  async configure(settings: EngineSettings): Promise<void> {
+    const old = this.#settings
+    this.#settings = { ...old, ...settings }
+    if (this.#settings.device !== old.device) this.#isCardSuspect = false
+    if (this.#child && startKeys.some((key) => this.#settings[key] !== old[key])) this.#isOutdated = true
+    if (this.#running) return
+    if (this.#isOutdated) await this.#retire()
+    else this.#unloadLater()
+  }
+
+  /** Gives the memory of the model back; the next job loads it again. Does nothing while a job runs. */
+  unload(): void {
+    if (this.#running) return
+    clearTimeout(this.#unloading)
+    this.#child?.post({ type: 'unload' })
+    this.#setModel(undefined)
   }
 
   /** Runs one job at a time. Stopping the iteration early cancels the job and waits until it has stopped. */
@@ -60,18 +101,26 @@ export class EngineClient {
     if (this.#running) throw new Error(`job ${job.id} came while ${this.#running.id} was running`)
     const running: Running = (this.#running = { id: job.id, inbox: new Inbox(), index: 0, isCancelled: false })
     let isOver = false
+    clearTimeout(this.#unloading)
     try {
-      this.#start().post({ type: 'run', job })
+      if (this.#isOutdated) await this.#retire()
+      if (running.isCancelled) running.inbox.put({ type: 'cancelled', jobId: job.id })
+      else this.#start().post({ type: 'run', job })
+      this.#setModel({ folder: job.modelFolder, state: this.#model?.folder === job.modelFolder ? 'ready' : 'loading' })
       while (!isOver) {
         const event = await running.inbox.next()
+        if (event.type === 'phase') {
+          this.#setModel({ folder: job.modelFolder, state: event.phase === 'loading' ? 'loading' : 'ready' })
+        }
         // Before the last event is handed out: the consumer may answer it with the next job.
-        if ((isOver = isLast(event))) this.#running = undefined
+        if ((isOver = isLast(event))) this.#ended(event)
         yield event
       }
     } finally {
       if (!isOver) {
         this.cancel(job.id)
-        while (!isLast(await running.inbox.next()));
+        for (let event; !event || !isLast(event);) event = await running.inbox.next()
+        if (this.#running === running) this.#ended()
       }
       clearTimeout(running.timer)
       if (this.#running === running) this.#running = undefined
@@ -102,6 +151,42 @@ export class EngineClient {
     const timer = setTimeout(() => child.kill(), 2000)
     await gone
     clearTimeout(timer)
+  }
+
+  /** The settings changed: this engine ends, and nobody who waits for anything takes that for a crash. */
+  async #retire(): Promise<void> {
+    this.#isOutdated = false
+    const child = this.#child
+    if (!child) return
+    const gone = this.stop()
+    this.#child = undefined
+    this.#device?.reject(new Error('the engine starts anew'))
+    this.#setModel(undefined)
+    await gone // its memory first
+  }
+
+  #ended(event?: JobEvent): void {
+    this.#running = undefined
+    // The engine has then emptied its memory by itself.
+    const isEmpty =
+      event?.type === 'failed' && (event.error.code === 'out-of-memory' || event.error.code === 'internal')
+    if (isEmpty || this.#model?.state === 'loading') this.#setModel(undefined)
+    this.#unloadLater()
+  }
+
+  #unloadLater(): void {
+    clearTimeout(this.#unloading)
+    const { keepModelMs = Infinity } = this.#settings
+    // Timers end at 2³¹ ms.
+    if (!this.#model || keepModelMs > 2e9) return
+    this.#unloading = setTimeout(() => this.unload(), keepModelMs)
+    this.#unloading.unref()
+  }
+
+  #setModel(model: EngineModel | undefined): void {
+    const isSame = model?.folder === this.#model?.folder && model?.state === this.#model?.state
+    this.#model = model
+    if (!isSame) this.#onModel(model)
   }
 
   #start(): EngineChild {
@@ -147,6 +232,8 @@ export class EngineClient {
     if (child !== this.#child) return
     // First of all: posting to a process that has ended can take this one down.
     this.#child = undefined
+    this.#isOutdated = false
+    this.#setModel(undefined)
     const error = crashReport(this.#running, reason)
     this.#device?.reject(new VignetteError(error.code, error.message, { hint: error.hint }))
     const running = this.#running

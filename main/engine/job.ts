@@ -8,18 +8,20 @@ import { readClipMerges } from '../../models/tokenizer/load.ts'
 import { completeRequest, recipeChunks, type Recipe } from '../export/metadata.ts'
 import { encodePng } from '../export/png.ts'
 import { generate } from '../pipeline/generate.ts'
-import type { RgbImage } from '../pipeline/image.ts'
 import { createTokenizer, type Tokenizer } from '../pipeline/tokenizer.ts'
 import type { GenerateJob, PictureChoice } from '../pipeline/types.ts'
 import { openAdapterFiles, type AdapterFiles } from './adapters.ts'
+import { openCheckpoint, type Checkpoint } from './checkpoint.ts'
+import { failAfter, failBefore } from './fail.ts'
 import { openAdapters } from './job-adapters.ts'
 import { tileAbovePixels } from './memory.ts'
 import { runtimeVersion, type OpenNetworks } from './networks.ts'
-import { readMask, readPicture } from './pictures.ts'
+import { readMask, readPicture, thumbnail } from './pictures.ts'
 import type { BatchPicture, EngineEvent, EngineJob } from './protocol.ts'
 import { checkAgainstModel } from './request.ts'
 
 const previewIntervalMs = 250
+const defaultCheckpointMs = 5000
 
 /** Built on first use, then kept: it takes a tenth of a second. */
 let tokenizer: Promise<Tokenizer> | undefined
@@ -108,51 +110,76 @@ async function* drawJob(job: EngineJob, networks: OpenNetworks, firstIndex: numb
   const said = new Set<string>(adapters.notices)
   let index = firstIndex
   for (const pictures of job.batch ? [left] : left.map((one) => [one])) {
-    const options = { tileAbovePixels: tileAbovePixels(), pictures, slots: adapters.slots }
-    let previewAt = -Infinity
-    for await (const event of generate(common, networks, clip, options)) {
-      switch (event.type) {
-        case 'phase':
-          yield { type: 'phase', jobId, index, phase: event.phase }
-          break
-        case 'step': {
-          const isDue = event.preview !== undefined && performance.now() - previewAt >= previewIntervalMs
-          if (isDue) previewAt = performance.now()
-          const previewPng = isDue && event.preview ? encodePng(event.preview) : undefined
-          yield {
-            type: 'step',
-            jobId,
-            index,
-            step: event.step,
-            steps: event.steps,
-            ...(previewPng ? { previewPng } : {}),
-          }
-          break
-        }
-        case 'notice':
-          // Mostly the same for every picture of the job: said once.
-          if (!said.has(event.message)) yield { type: 'notice', jobId, message: event.message }
-          said.add(event.message)
-          break
-        case 'image': {
-          yield { type: 'phase', jobId, index, phase: 'saving' }
-          const { references } = adapters.pictures[index]
-          const recipe = describe({ ...request, ...choices[index] }, event.image, networks)
-          if (pictures.length > 1) recipe.engine.batch = pictures.length
-          if (references.length > 0) recipe.adapters = references
-          if (init) recipe.pictures = { init: init.reference, ...(mask ? { mask: mask.reference } : {}) }
-          const png = encodePng(event.image, recipeChunks(recipe))
-          await networks.trim()
-          const { seed, image } = event
-          yield { type: 'image', jobId, index, seed, width: image.width, height: image.height, png }
-          index++
-          break
-        }
-        default:
-          event satisfies never
+    // All that goes into them; only what comes out is still missing.
+    const recipes = pictures.map((_, i) => {
+      const { references } = adapters.pictures[index + i]
+      return {
+        ...describe({ ...request, ...choices[index + i] }, networks, pictures.length),
+        ...(references.length > 0 ? { adapters: references } : {}),
+        ...(init ? { pictures: { init: init.reference, ...(mask ? { mask: mask.reference } : {}) } } : {}),
       }
+    })
+    const begin = index
+    const checkpoint = await checkpointOf(job, recipes, networks)
+    const options = { tileAbovePixels: tileAbovePixels(), pictures, slots: adapters.slots, memory: checkpoint }
+    let previewAt = -Infinity
+    try {
+      for await (const event of generate(common, networks, clip, options)) {
+        switch (event.type) {
+          case 'phase':
+            yield { type: 'phase', jobId, index, phase: event.phase }
+            break
+          case 'resumed':
+          case 'step': {
+            const { type, step, steps, preview } = event
+            if (type === 'step') failBefore(step)
+            const isDue = preview !== undefined && performance.now() - previewAt >= previewIntervalMs
+            if (isDue) previewAt = performance.now()
+            yield { type, jobId, index, step, steps, ...(isDue ? { previewPng: encodePng(preview) } : {}) }
+            if (type === 'step') await failAfter(step)
+            break
+          }
+          case 'notice':
+            // Mostly the same for every picture of the job: said once.
+            if (!said.has(event.message)) yield { type: 'notice', jobId, message: event.message }
+            said.add(event.message)
+            break
+          case 'image': {
+            yield { type: 'phase', jobId, index, phase: 'saving' }
+            const { seed, image } = event
+            const pixelSha256 = createHash('sha256').update(image.data).digest('hex')
+            const png = encodePng(image, recipeChunks({ ...recipes[index - begin], pixelSha256 }))
+            const thumb = job.makesThumb ? await thumbnail(image) : undefined
+            await networks.trim()
+            const size = { width: image.width, height: image.height }
+            yield { type: 'image', jobId, index, seed, ...size, png, ...(thumb ? { thumb } : {}) }
+            index++
+            break
+          }
+          default:
+            event satisfies never
+        }
+      }
+    } finally {
+      await checkpoint?.close()
     }
   }
+}
+
+/** What an earlier run of these very pictures left, and where this one's is kept. */
+async function checkpointOf(
+  { checkpointFile, checkpointEveryMs = defaultCheckpointMs, request }: EngineJob,
+  recipes: readonly object[],
+  { manifest }: OpenNetworks,
+): Promise<Checkpoint | undefined> {
+  if (checkpointFile === undefined) return undefined
+  const { channels, spatialFactor } = manifest.latents
+  return openCheckpoint(checkpointFile, {
+    // Several models may come from one file: whole, and in four bits.
+    key: JSON.stringify([recipes, manifest.storage, manifest.weightBytes]),
+    values: (recipes.length * channels * request.width * request.height) / spatialFactor ** 2,
+    everyMs: checkpointEveryMs,
+  })
 }
 
 type Choice = Required<BatchPicture>
@@ -177,13 +204,18 @@ async function addOuterLayers(modelFolder: string, networks: OpenNetworks): Prom
   }
 }
 
-function describe(request: GenerateRequest, image: RgbImage, { manifest, provider, mode }: OpenNetworks): Recipe {
+/** A recipe but for the picture that came of it; `pictures` were drawn in one batch. */
+function describe(
+  request: GenerateRequest,
+  { manifest, provider, mode }: OpenNetworks,
+  pictures: number,
+): Omit<Recipe, 'pixelSha256'> {
+  const batch = pictures > 1 ? { batch: pictures } : {}
   return {
     version: 1,
     app: `Vignette ${version}`,
-    engine: { runtime: runtimeVersion, provider, ...(mode ? { mode } : {}) },
+    engine: { runtime: runtimeVersion, provider, ...(mode ? { mode } : {}), ...batch },
     model: { id: manifest.id, name: manifest.name, family: manifest.family, sha256: manifest.source.sha256 },
     request: completeRequest(request) as Recipe['request'],
-    pixelSha256: createHash('sha256').update(image.data).digest('hex'),
   }
 }

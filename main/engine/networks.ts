@@ -377,12 +377,17 @@ async function explainMemory<T>(what: string, bytes: number, action: () => Promi
     if (!/bad_alloc|failed to allocate memory|out of memory|Array buffer allocation failed|E_OUTOFMEMORY/i.test(text))
       throw cause
     const requested = Number(/requested buffer of size (\d+)/.exec(text)?.[1] ?? bytes)
-    const need = requested > 0 ? `needs ${gigabytes(requested)} more` : 'needs more memory than there is'
-    throw new VignetteError('out-of-memory', `${what} ${need}; ${gigabytes(freeMemoryBytes())} are free.`, {
-      hint: 'Choose a smaller size, or close other programs.',
-      cause,
-    })
+    throw outOfMemory(what, requested, cause)
   }
+}
+
+/** `what` needs so much more than there is; 0 where that is not known. */
+export function outOfMemory(what: string, bytes: number, cause?: unknown): VignetteError {
+  const need = bytes > 0 ? `needs ${gigabytes(bytes)} more` : 'needs more memory than there is'
+  return new VignetteError('out-of-memory', `${what} ${need}; ${gigabytes(freeMemoryBytes())} are free.`, {
+    hint: 'Choose a smaller size, or close other programs.',
+    cause,
+  })
 }
 
 function tooLarge(manifest: ModelManifest, bytes: number, budgetBytes: number): VignetteError {

@@ -20,6 +20,23 @@ export async function readMask(file: string, width: number, height: number): Pro
   return { pixels: data, reference }
 }
 
+/** Longest side of a small picture, for grids and lists. */
+const thumbSide = 480
+
+/** A small WebP of a picture; undefined where the encoder cannot be loaded, since the picture itself does not need it. */
+export async function thumbnail({ data, width, height }: RgbImage): Promise<Uint8Array | undefined> {
+  try {
+    const { default: sharp } = await import('sharp')
+    const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength)
+    return await sharp(bytes, { raw: { width, height, channels: 3 } })
+      .resize(thumbSide, thumbSide, { fit: 'inside', withoutEnlargement: true })
+      .webp({ quality: 80 })
+      .toBuffer()
+  } catch {
+    return undefined
+  }
+}
+
 async function decode(file: string, width: number, height: number, background: string, channels: 1 | 3) {
   // Only jobs that start from a picture pay for loading the decoder.
   const { default: sharp } = await import('sharp')

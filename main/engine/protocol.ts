@@ -15,6 +15,16 @@ export type EngineJob = {
     Required<Pick<GenerateRequest, 'seed' | 'width' | 'height' | 'steps' | 'sampler' | 'schedule' | 'guidanceScale'>>
   /** Instead of `count` pictures one after the other: these, in one batch. */
   batch?: BatchPicture[]
+  /**
+   * Where what is drawn of the picture is kept (checkpoint.ts): the same job with the same file goes on from there, after
+   * `cancel` (which is how one is paused), a crash, or a power cut. The engine never removes it: that is for whoever has
+   * the picture safe, or gives it up. Only for jobs of speed `exact`; others begin again.
+   */
+  checkpointFile?: string
+  /** At most so often, or each step when those are longer. 5 s when left out. */
+  checkpointEveryMs?: number
+  /** Wants a small WebP of each picture as well. */
+  makesThumb?: boolean
 }
 
 /** One picture of a mixed batch: what differs from the request; the rest is shared, and all are drawn side by side. */
@@ -28,6 +38,8 @@ export type EngineCommand =
   | { type: 'run'; job: EngineJob }
   /** Takes effect at the end of the running step. */
   | { type: 'cancel'; jobId: string }
+  /** Gives the memory of the model back, unless a job runs; the next job loads it again. */
+  | { type: 'unload' }
   | { type: 'stop' }
 
 export type EngineEvent =
@@ -36,8 +48,19 @@ export type EngineEvent =
   | { type: 'unavailable'; error: ErrorReport }
   | { type: 'phase'; jobId: string; index: number; phase: 'loading' | 'encoding' | 'denoising' | 'decoding' | 'saving' }
   | { type: 'step'; jobId: string; index: number; step: number; steps: number; previewPng?: Uint8Array }
-  /** A finished picture: PNG bytes that carry their recipe. */
-  | { type: 'image'; jobId: string; index: number; seed: number; width: number; height: number; png: Uint8Array }
+  /** An earlier run had come this far; it goes on with the next step. */
+  | { type: 'resumed'; jobId: string; index: number; step: number; steps: number; previewPng?: Uint8Array }
+  /** A finished picture: PNG bytes that carry their recipe, and a WebP of at most 480 × 480 where one was asked for. */
+  | {
+      type: 'image'
+      jobId: string
+      index: number
+      seed: number
+      width: number
+      height: number
+      png: Uint8Array
+      thumb?: Uint8Array
+    }
   | { type: 'notice'; jobId: string; message: string }
   | { type: 'finished'; jobId: string }
   | { type: 'cancelled'; jobId: string }

@@ -31,6 +31,9 @@ export function serve(transport: Transport<EngineEvent, EngineCommand>, entry: s
       case 'cancel':
         if (running?.id === command.jobId) running.cancelling.abort()
         break
+      case 'unload':
+        if (!running) void close()
+        break
       case 'stop':
         void (open?.networks.release() ?? Promise.resolve()).finally(onStop)
         open = undefined

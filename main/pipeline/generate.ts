@@ -16,6 +16,7 @@ import {
 import type { RgbImage } from './image.ts'
 import { preview } from './preview.ts'
 import { createReuse, keyStride, speeds } from './reuse.ts'
+import { recalling, type DenoiserMemory } from './recall.ts'
 import { samplers } from './samplers.ts'
 import { noiseLevels, sigmasAtTimesteps, sigmaSchedule } from './sigmas.ts'
 import type { Slots } from './slots.ts'
@@ -34,6 +35,8 @@ export type GenerateOptions = {
   batchGuidance?: boolean
   /** The most pixels that are encoded or decoded in one run; larger pictures are tiled. Default 768 × 768. */
   tileAbovePixels?: number
+  /** What an earlier, interrupted run of the very same job has computed, and where to put what this one computes. */
+  memory?: DenoiserMemory
 }
 
 /**
@@ -105,7 +108,7 @@ export async function* generate(
   // A region that is drawn from nothing must not start as the old picture (diffusers' inpainting does the same).
   const startsFromNoise = mask !== undefined && job.init?.strength === 1
   let latents = steps === 0 && init ? init : startLatents(startNoise, sigmas[0], startsFromNoise ? undefined : init)
-  const denoise = createDenoiser(networks, {
+  const networkDenoiser = createDenoiser(networks, {
     levels,
     conditioning,
     shape: [pictures.length, ...shape],
@@ -120,6 +123,9 @@ export async function* generate(
     }),
     apart: slots && pictures.map((_, i) => weights.map((step) => slots.apart(step[i])).join(';')),
   })
+  // What stands in for whole evaluations follows from earlier ones, which a memory does not hold.
+  const memory = reuse ? undefined : options.memory
+  const { denoise, recallOf } = recalling(networkDenoiser, pictures.length * size, memory)
   for await (const step of samplers[job.sampler](denoise, latents, sigmas, { noise, levels, eta: job.eta })) {
     // A sampler may ask for several levels within a step: the step says what adapters weigh, not the level.
     const next = Math.min(skipped + step.index + 1, allSteps - 1)
@@ -127,9 +133,16 @@ export async function* generate(
     current = next
     if (init && mask) keepKnown(step.x, step.sigma, init, startNoise, mask)
     latents = step.x
+    const recall = recallOf()
+    if (recall === 'between') continue
     const matrix = job.preview === 'fast' ? manifest.previewMatrix : undefined
     const small = matrix && preview(step.denoised.subarray(0, size), shape, matrix)
-    yield { type: 'step', step: step.index + 1, steps, ...(small && { preview: small }) }
+    yield {
+      type: recall === 'last' ? 'resumed' : 'step',
+      step: step.index + 1,
+      steps,
+      ...(small && { preview: small }),
+    }
   }
   if (!latents.every(Number.isFinite)) {
     throw new VignetteError('internal', 'The numbers of the picture ran out of range while drawing.', {

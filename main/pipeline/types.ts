@@ -67,6 +67,8 @@ export type GenerateEvent =
   | { type: 'phase'; phase: 'loading' | 'encoding' | 'denoising' | 'decoding' }
   /** After `step` of `steps` calls; `preview` only when asked for. */
   | { type: 'step'; step: number; steps: number; preview?: RgbImage }
+  /** The first `step` steps were not computed but remembered (`GenerateOptions.memory`); the next is. */
+  | { type: 'resumed'; step: number; steps: number; preview?: RgbImage }
   | { type: 'image'; image: RgbImage; seed: number }
   /** Something the person should know but that does not stop the job, e.g. prompt words that were not read. */
   | { type: 'notice'; message: string }
