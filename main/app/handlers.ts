@@ -2,6 +2,8 @@ import { VignetteError } from '../../models/errors.ts'
 import type { DeviceReport } from '../../preload/contract/models.ts'
 import { checkRequest, fillDefaults, fillFromAdapters } from '../engine/client.ts'
 import type { AdapterLibrary } from './adapters.ts'
+import { promptHandlers } from './handlers/prompt.ts'
+import type { Prompts } from './prompts.ts'
 import type { Handlers } from './answer.ts'
 import { modelRecord, type InstalledModels } from './installed-models.ts'
 import type { Jobs } from './jobs.ts'
@@ -20,6 +22,7 @@ export type HandlerParts = {
     'list' | 'inspect' | 'add' | 'cancel' | 'remove' | 'undo' | 'link' | 'unlink' | 'infosOf'
   >
   settings: SettingsStore
+  prompts: Prompts
   device: () => DeviceReport | undefined
   /** Shows a file in the system's file manager. */
   reveal: (file: string) => void
@@ -28,7 +31,7 @@ export type HandlerParts = {
 
 /** One short function per request of the contract. */
 export function createHandlers(parts: HandlerParts): Handlers {
-  const { version, jobs, library, models, adapters, settings, device, reveal, dialogs } = parts
+  const { version, jobs, library, models, adapters, settings, prompts, device, reveal, dialogs } = parts
   return {
     'app:state': async () => ({
       version,
@@ -54,6 +57,7 @@ export function createHandlers(parts: HandlerParts): Handlers {
     },
     'jobs:cancel': ({ jobId }) => jobs.cancel(jobId),
     'settings:save': (part) => settings.change(part),
+    ...promptHandlers({ prompts }),
     'images:reveal': ({ id }) => {
       const file = library.fileOf(id)
       if (file === undefined) throw new VignetteError('file-unreadable', 'This picture is not in the library any more.')

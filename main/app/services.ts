@@ -3,7 +3,7 @@ import { modelHome, vignetteHome } from '../../models/home.ts'
 import { starterAdapters } from '../../models/starter/install.ts'
 import type { AppEvent } from '../../preload/contract.ts'
 import type { DeviceReport } from '../../preload/contract/models.ts'
-import type { EngineClient } from '../engine/client.ts'
+import { PromptReader, type EngineClient } from '../engine/client.ts'
 import { AdapterLibrary, adapterPaths } from './adapters.ts'
 import type { Handlers } from './answer.ts'
 import { createHandlers } from './handlers.ts'
@@ -11,6 +11,8 @@ import { InstalledModels, modelRecord } from './installed-models.ts'
 import { Jobs } from './jobs.ts'
 import { Library } from './library.ts'
 import { createLog, type Log } from './log.ts'
+import { PromptLists } from './prompt-lists.ts'
+import { Prompts } from './prompts.ts'
 import { openSettings, type SettingsStore } from './settings.ts'
 
 export { vignetteHome }
@@ -28,6 +30,8 @@ export type ServiceOptions = {
   modelsFolder?: string
   /** Puts the model that comes with Vignette in place. */
   install: (modelsFolder: string) => Promise<unknown>
+  /** The built file of the thread that counts prompts. */
+  promptWorker: string
   /** Adapters that come with Vignette. */
   starterAdapters?: string
 }
@@ -64,6 +68,8 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     emit,
     log,
   })
+  const promptReader = new PromptReader(options.promptWorker)
+  const prompts = new Prompts({ lists: new PromptLists(join(home, 'lists')), reader: promptReader })
   let device: DeviceReport | undefined
 
   async function askDevice(): Promise<void> {
@@ -100,7 +106,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
 
   return {
     handlers: createHandlers({
-      ...{ version, jobs, library, models, adapters, settings, reveal, dialogs },
+      ...{ version, jobs, library, models, adapters, settings, prompts, reveal, dialogs },
       device: () => device,
     }),
     log,
@@ -111,6 +117,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
       await jobs.close()
       await engine.stop()
       await adapters.close()
+      await promptReader.close()
       library.close()
     },
   }

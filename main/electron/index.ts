@@ -29,6 +29,7 @@ async function start(): Promise<void> {
       version,
       engine,
       install: (modelsFolder) => setUp(join(__dirname, 'set-up.cjs'), modelsFolder),
+      promptWorker: join(__dirname, 'prompt-worker.cjs'),
       reveal: (file) => shell.showItemInFolder(file),
       dialogs,
       emit(event) {

@@ -6,6 +6,7 @@ import type { EngineCommand, EngineEvent, EngineJob, Transport } from './protoco
 // For whoever uses the engine without loading it: nothing here imports ONNX Runtime.
 export { fillDefaults, checkRequest } from './request.ts'
 export { fillFromAdapters } from './presets.ts'
+export { PromptReader } from './prompt-reader.ts'
 
 /** The events of one job; the last is `finished`, `cancelled` or `failed`. */
 export type JobEvent = Extract<EngineEvent, { jobId: string }>

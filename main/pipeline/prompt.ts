@@ -124,6 +124,46 @@ export function chunkPrompt(
   return { chunks: chunks.slice(0, maxChunks), unread }
 }
 
+/**
+ * How much of a text is read: its tokens with the two marks around each part of 75, the room in as many parts as it needs
+ * (at most those that are read), and where in the text the tail begins that is not.
+ */
+export function measurePrompt(
+  text: string,
+  tokenizer: Tokenizer,
+): { tokens: number; limit: number; parts: number; unreadFrom?: number } {
+  const { chunks, unread } = chunkPrompt(parsePrompt(text), tokenizer)
+  const read = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
+  const framed = chunkTokens + 2
+  const measure = { tokens: read + unread + 2 * chunks.length, limit: framed * chunks.length, parts: chunks.length }
+  if (unread === 0) return measure
+  // Tokens of a beginning of the text grow with it: the longest beginning of whole words that has all that is read.
+  const ends = [0, ...wordEnds(text)]
+  let [low, high] = [0, ends.length - 1]
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2)
+    if (countTokens(text.slice(0, ends[middle]), tokenizer) <= read) low = middle
+    else high = middle - 1
+  }
+  const tail = /\S/.exec(text.slice(ends[low]))
+  return { ...measure, unreadFrom: ends[low] + (tail?.index ?? 0) }
+}
+
+/** Where words end; every character of long ones counts, for scripts that put no blanks between words. */
+function wordEnds(text: string): number[] {
+  const longest = 24
+  return Array.from(text.matchAll(/\S+/g)).flatMap(({ index, 0: word }) => {
+    if (word.length <= longest) return [index + word.length]
+    let end = index
+    return Array.from(word, (character) => (end += character.length))
+  })
+}
+
+function countTokens(text: string, tokenizer: Tokenizer): number {
+  const { chunks, unread } = chunkPrompt(parsePrompt(text), tokenizer)
+  return chunks.reduce((sum, chunk) => sum + chunk.length, unread)
+}
+
 export type Weighted = { id: number; weight: number; vector?: VectorPlace }
 
 /** Tokens that belong together: each of plain text by itself, all places of an embedding's word at once. */

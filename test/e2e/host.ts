@@ -53,6 +53,7 @@ export async function openHost(browser: Browser, home: string): Promise<Host> {
     home,
     modelsFolder: join(home, 'models'),
     install: () => Promise.resolve(), // the tiny model is all these tests need
+    promptWorker: join(root, 'out/main/prompt-worker.cjs'),
     reveal: (file) => void revealed.push(file),
     dialogs: { choose: async () => [...chosen] },
     starterAdapters: join(home, 'starter-adapters'),
