@@ -66,7 +66,7 @@ describe('a prompt with choices', () => {
 
   it('names what is not there, and leaves it out', async () => {
     const { request, notices } = await resolve('a fox __nothing__ with @mira # and a note\n# a line of notes\nin snow')
-    expect(request.prompt).toBe('a fox  with\nin snow')
+    expect(request.prompt).toBe('a fox  with \nin snow')
     expect(notices).toEqual([
       'There is no list "nothing"; __nothing__ was left out.',
       'There is no character @mira; it was left out.',
