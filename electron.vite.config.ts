@@ -20,7 +20,9 @@ const dataBesideModules: Plugin = {
   transform(code, id) {
     if (!id.startsWith(resolve(root, 'models') + sep) || !code.includes('import.meta.url')) return
     const place = JSON.stringify(relative(root, id).split(sep).join('/'))
-    const url = `require('node:url').pathToFileURL(require('node:path').join(__dirname, '../..', ${place})).href`
+    // Packaged, they lie beside the archive that holds the window: processes that are not Electron's read them, too.
+    const base = `__dirname.replace(/app\\.asar(?=[\\\\/])/, 'app.asar.unpacked')`
+    const url = `require('node:url').pathToFileURL(require('node:path').join(${base}, '../..', ${place})).href`
     return { code: code.replaceAll('import.meta.url', url), map: null }
   },
 }

@@ -57,6 +57,8 @@ const commands = {
   adapter: () => typescript('main/cli/adapter.ts', args),
   quantize: () => typescript('main/cli/quantize.ts', args),
   bench: () => typescript('main/cli/bench.ts', args),
+  'bench:app': () => (ensureSystemPackages('window'), ensureBuild(), typescript('scripts/bench-app.ts', args)),
+  package: () => (ensureBuild(), typescript('scripts/package.ts', args)),
   test: () => test(args),
 }
 

@@ -1,7 +1,7 @@
 // Everything a fresh machine needs before a command of package.json can run. Plain Node, no packages: it installs them.
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -24,6 +24,8 @@ export function checkNode() {
 
 /** Installs the npm packages when they are absent or the lock file has changed since. */
 export function ensurePackages() {
+  // A link leads to packages that somebody else keeps: installing through it would take theirs away.
+  if (lstatSync(join(root, 'node_modules'), { throwIfNoEntry: false })?.isSymbolicLink()) return
   const stamp = join(root, 'node_modules', '.vignette-lock')
   const hash = createHash('sha256')
     .update(readFileSync(join(root, 'package-lock.json')))

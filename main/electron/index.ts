@@ -18,18 +18,21 @@ app.setName('Vignette')
 app.setPath('userData', join(vignetteHome(), 'window'))
 registerSchemes()
 
+/** Files of our other processes: in a packaged application they lie beside the archive that holds this one. */
+const besides = __dirname.replace(/app\.asar(?=[\\/])/, 'app.asar.unpacked')
+
 if (app.requestSingleInstanceLock()) void start()
 else app.quit()
 
 async function start(): Promise<void> {
   try {
     await app.whenReady()
-    const engine = new EngineClient(() => startEngine(join(__dirname, 'engine.cjs')))
+    const engine = new EngineClient(() => startEngine(join(besides, 'engine.cjs')))
     const services = await createServices({
       version,
       engine,
-      install: (modelsFolder) => setUp(join(__dirname, 'set-up.cjs'), modelsFolder),
-      promptWorker: join(__dirname, 'prompt-worker.cjs'),
+      install: (modelsFolder) => setUp(join(besides, 'set-up.cjs'), modelsFolder),
+      promptWorker: join(besides, 'prompt-worker.cjs'),
       reveal: (file) => shell.showItemInFolder(file),
       dialogs,
       emit(event) {
