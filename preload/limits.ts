@@ -21,6 +21,8 @@ export const limits = {
   maxDroppedFiles: 200,
   /** Pictures that one request may name. */
   maxPicturesAtOnce: 100_000,
+  /** Adapters changed with one request. */
+  maxAdaptersAtOnce: 20_000,
 } as const
 
 export const samplerNames = [

@@ -27,6 +27,14 @@ const record = (id: string, part: Partial<AdapterRecord> = {}): AdapterRecord =>
   role: 'style',
   verdict: { fit: 'fits', message: '' },
   notices: [],
+  folder: '',
+  ownTags: [],
+  collections: [],
+  isFavourite: false,
+  isMature: false,
+  timesUsed: 0,
+  samples: [],
+  edited: [],
   ...part,
 })
 
