@@ -6,6 +6,7 @@ import { imageEvents, ImageRecord, imageRequests } from './contract/images.ts'
 import { Job, jobEvents, jobRequests, QueueState } from './contract/jobs.ts'
 import { DeviceReport, modelEvents, ModelRecord, modelRequests } from './contract/models.ts'
 import { promptRequests } from './contract/prompt.ts'
+import { setEvents, setRequests } from './contract/sets.ts'
 import { settingEvents, settingRequests, Settings } from './contract/settings.ts'
 
 /** What the window asks for first; it then lives on events. */
@@ -33,6 +34,7 @@ export const requests = {
   ...adapterRequests,
   ...modelRequests,
   ...promptRequests,
+  ...setRequests,
   ...settingRequests,
 } satisfies Record<string, { input: z.ZodType; output: z.ZodType }>
 
@@ -47,6 +49,7 @@ export const AppEvent = z.discriminatedUnion('type', [
   ...imageEvents,
   ...adapterEvents,
   ...modelEvents,
+  ...setEvents,
   ...settingEvents,
   ...appEvents,
 ])

@@ -17,6 +17,9 @@ export const limits = {
   /** Of all adapters together at one layer. */
   maxAdapterRank: 1024,
   maxRampPoints: 6,
+  maxSetName: 80,
+  /** Pictures of one audition. */
+  maxAudition: 5,
   /** Files offered to the library at once. */
   maxDroppedFiles: 200,
   /** Pictures that one request may name. */

@@ -21,7 +21,10 @@ const SetFile = z.object({
   kind: z.literal('vignette-adapter-set'),
   version: z.literal(1),
   name: AdapterSet.shape.name,
-  slots: z.array(SetSlot.omit({ id: true })).min(1).max(limits.maxAdapters),
+  slots: z
+    .array(SetSlot.omit({ id: true }))
+    .min(1)
+    .max(limits.maxAdapters),
 })
 
 const maxFileBytes = 1 << 20
@@ -97,9 +100,9 @@ export class AdapterSets {
     const slots: StudioSlot[] = []
     const missing: { name: string; sha256?: string }[] = []
     for (const { slot, record } of found) {
-      const { fileName: _, triggers: __, sha256, ...rest } = slot
-      if (record) slots.push({ ...rest, id: record.id, name: record.name })
-      else missing.push({ name: slot.name, ...(sha256 === undefined ? {} : { sha256 }) })
+      const { name, sha256 } = slot
+      if (record) slots.push(slotOf(slot, record))
+      else missing.push({ name, ...(sha256 === undefined ? {} : { sha256 }) })
     }
     return { slots, missing }
   }
@@ -144,16 +147,26 @@ export class AdapterSets {
         const { name: fileName, sha256, weight, textWeight, start, end, ramp } = reference
         const own = textWeight === weight ? {} : { textWeight }
         const called = fileName.replace(/\.safetensors$/i, '')
-        return { name: called, fileName, sha256, role: 'style', isOn: true, weight, ...own, start, end, ramp, triggers: [] }
+        return {
+          name: called,
+          fileName,
+          sha256,
+          role: 'style',
+          isOn: true,
+          weight,
+          ...own,
+          start,
+          end,
+          ramp,
+          triggers: [],
+        }
       })
     if (slots.length === 0)
       throw new VignetteError('bad-request', 'This picture was made without adapters.', {
         hint: 'Pick one that was made with some.',
       })
     const resolved = (await this.#resolve(slots, model)).map(({ slot, record }) =>
-      record
-        ? { ...slot, id: record.id, name: record.name, role: record.role, triggers: record.triggers }
-        : slot,
+      record ? { ...slot, id: record.id, name: record.name, role: record.role, triggers: record.triggers } : slot,
     )
     return this.#put({ id: randomUUID(), name, createdAt: Date.now(), slots: resolved })
   }
@@ -199,4 +212,9 @@ export class AdapterSets {
     }
     this.#onChange(this.list())
   }
+}
+
+/** A slot of this library: without what only helps to find the file. */
+function slotOf({ fileName: _, triggers: __, sha256: ___, ...slot }: SetSlot, { id, name }: AdapterRecord): StudioSlot {
+  return { ...slot, id, name }
 }

@@ -282,6 +282,14 @@ export class AdapterLibrary {
     return file
   }
 
+  /** Hash of an adapter's tensors, whatever the file around them says; throws when it is gone. */
+  async hashOf(id: string): Promise<string> {
+    const { file, place } = this.#placeOf(id)
+    const found = await look(place, file)
+    if (!found) throw missingAdapter(id)
+    return this.#cache.hash(found.file, found.stamp, () => this.#reader.hash(found.file))
+  }
+
   /** All that is known of adapters of the library, against a model. */
   infosOf(ids: readonly string[], model: string): Promise<AdapterInfo[]> {
     return Promise.all(

@@ -1,10 +1,12 @@
 import { VignetteError } from '../../models/errors.ts'
 import type { DeviceReport } from '../../preload/contract/models.ts'
 import { checkRequest, fillDefaults, fillFromAdapters } from '../engine/client.ts'
+import type { AdapterSets } from './adapter-sets.ts'
 import type { AdapterLibrary } from './adapters.ts'
 import { promptHandlers } from './handlers/prompt.ts'
 import type { Prompts } from './prompts.ts'
 import type { Handlers } from './answer.ts'
+import { setHandlers } from './handlers/sets.ts'
 import { modelRecord, type InstalledModels } from './installed-models.ts'
 import type { Jobs } from './jobs.ts'
 import type { Library } from './library.ts'
@@ -21,6 +23,7 @@ export type HandlerParts = {
     AdapterLibrary,
     'list' | 'inspect' | 'add' | 'cancel' | 'remove' | 'undo' | 'link' | 'unlink' | 'infosOf'
   >
+  sets: AdapterSets
   settings: SettingsStore
   prompts: Prompts
   device: () => DeviceReport | undefined
@@ -56,6 +59,7 @@ export function createHandlers(parts: HandlerParts): Handlers {
       return { jobId: await jobs.add(fillDefaults(adapted.request, manifest), adapted.notices) }
     },
     'jobs:cancel': ({ jobId }) => jobs.cancel(jobId),
+    ...setHandlers(parts),
     'settings:save': (part) => settings.change(part),
     ...promptHandlers({ prompts }),
     'images:reveal': ({ id }) => {

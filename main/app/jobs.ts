@@ -208,6 +208,9 @@ export class Jobs {
         this.#options.onImage(image)
         break
       }
+      case 'applied':
+        job.appliedMs = event.ms
+        break
       case 'notice':
         if (!job.notices?.includes(event.message)) job.notices = [...(job.notices ?? []), event.message]
         break

@@ -4,6 +4,7 @@ import { starterAdapters } from '../../models/starter/install.ts'
 import type { AppEvent } from '../../preload/contract.ts'
 import type { DeviceReport } from '../../preload/contract/models.ts'
 import { PromptReader, type EngineClient } from '../engine/client.ts'
+import { AdapterSets } from './adapter-sets.ts'
 import { AdapterLibrary, adapterPaths } from './adapters.ts'
 import type { Handlers } from './answer.ts'
 import { createHandlers } from './handlers.ts'
@@ -39,6 +40,8 @@ export type ServiceOptions = {
 export type Dialogs = {
   /** Empty when the person thought better of it. */
   choose(what: 'files' | 'folder'): Promise<string[]>
+  /** Where a new file is to lie; `name` is what it is called unless the person says otherwise. */
+  saveAs(name: string): Promise<string | undefined>
 }
 
 export type Services = {
@@ -67,6 +70,11 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     shapeOf: (id) => models.shapeOf(id),
     emit,
     log,
+  })
+  const sets = await AdapterSets.open({
+    file: join(home, 'adapter-sets.json'),
+    adapters,
+    onChange: (all) => emit({ type: 'sets:changed', sets: all }),
   })
   const promptReader = new PromptReader(options.promptWorker)
   const prompts = new Prompts({ lists: new PromptLists(join(home, 'lists')), reader: promptReader })
@@ -106,7 +114,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
 
   return {
     handlers: createHandlers({
-      ...{ version, jobs, library, models, adapters, settings, prompts, reveal, dialogs },
+      ...{ version, jobs, library, models, adapters, sets, settings, prompts, reveal, dialogs },
       device: () => device,
     }),
     log,

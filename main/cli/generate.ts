@@ -244,6 +244,8 @@ async function draw(job: EngineJob, { device, mode, isVerbose }: DrawSettings, f
             ),
           )
           break
+        case 'applied':
+          break // the phase that follows says that it goes on
         case 'notice':
           terminal.say(event.message)
           break

@@ -18,4 +18,8 @@ export const dialogs: Dialogs = {
     )
     return filePaths
   },
+  async saveAs(name) {
+    const { filePath } = await dialog.showSaveDialog({ defaultPath: name })
+    return filePath || undefined
+  },
 }

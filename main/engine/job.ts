@@ -8,6 +8,7 @@ import { readClipMerges } from '../../models/tokenizer/load.ts'
 import { completeRequest, recipeChunks, type Recipe } from '../export/metadata.ts'
 import { encodePng } from '../export/png.ts'
 import { generate } from '../pipeline/generate.ts'
+import { weightsAt } from '../pipeline/steps.ts'
 import { createTokenizer, type Tokenizer } from '../pipeline/tokenizer.ts'
 import type { GenerateJob, PictureChoice } from '../pipeline/types.ts'
 import { openAdapterFiles, type AdapterFiles } from './adapters.ts'
@@ -68,12 +69,20 @@ async function* drawJob(job: EngineJob, networks: OpenNetworks, firstIndex: numb
     yield { type: 'phase', jobId, index: firstIndex, phase: 'loading' }
   const steps = request.timesteps?.length ?? request.steps
   const files = await adapterFilesOf(networks)
+  const appliedFrom = performance.now()
   const adapters = await openAdapters(
     choices.map((choice) => choice.adapters),
     steps,
     networks,
     files,
   )
+  // Their factors are joined when a step first wants them: done here, so that it is measured. The step finds them made.
+  const [sample] = adapters.pictures.slice(firstIndex)
+  if (sample && sample.applied.length > 0) {
+    const rows = Array.from({ length: steps }, (_, step) => weightsAt(sample.applied, step, steps))
+    await adapters.slots.unet?.inputs([rows.find((weights) => weights.size > 0) ?? rows[0]])
+    yield { type: 'applied', jobId, ms: performance.now() - appliedFrom }
+  }
   for (const message of adapters.notices) yield { type: 'notice', jobId, message }
   if (first.some((name) => !networks.loaded().includes(name))) {
     yield { type: 'phase', jobId, index: firstIndex, phase: 'loading' }

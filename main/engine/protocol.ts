@@ -61,6 +61,8 @@ export type EngineEvent =
       png: Uint8Array
       thumb?: Uint8Array
     }
+  /** The adapters are in their slots; `ms` is what that took beyond what the job before had left in place. */
+  | { type: 'applied'; jobId: string; ms: number }
   | { type: 'notice'; jobId: string; message: string }
   | { type: 'finished'; jobId: string }
   | { type: 'cancelled'; jobId: string }

@@ -31,6 +31,8 @@ export const Job = z.object({
   preview: z.string().optional(),
   /** The saved picture, once there is one. */
   imageId: z.string().optional(),
+  /** How long it took to put the adapters in place. */
+  appliedMs: z.number().optional(),
   /** Cancelled or paused by the person, but the running step is not over yet. */
   isStopping: z.boolean().optional(),
   /** It, or its batch, is held back while the others go on. */

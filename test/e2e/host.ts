@@ -55,7 +55,7 @@ export async function openHost(browser: Browser, home: string): Promise<Host> {
     install: () => Promise.resolve(), // the tiny model is all these tests need
     promptWorker: join(root, 'out/main/prompt-worker.cjs'),
     reveal: (file) => void revealed.push(file),
-    dialogs: { choose: async () => [...chosen] },
+    dialogs: { choose: async () => [...chosen], saveAs: async (name) => join(home, name) },
     starterAdapters: join(home, 'starter-adapters'),
     emit: (event) => send(event),
   })
