@@ -7,6 +7,7 @@ import { PromptReader, type EngineClient } from '../engine/client.ts'
 import { AdapterSets } from './adapter-sets.ts'
 import { AdapterLibrary, adapterPaths } from './adapters.ts'
 import type { Handlers } from './answer.ts'
+import { engineSettings } from './engine-settings.ts'
 import { createHandlers } from './handlers.ts'
 import { InstalledModels, modelRecord } from './installed-models.ts'
 import { Jobs } from './jobs.ts'
@@ -20,7 +21,7 @@ export { vignetteHome }
 
 export type ServiceOptions = {
   version: string
-  engine: Pick<EngineClient, 'run' | 'cancel' | 'device' | 'stop'>
+  engine: Pick<EngineClient, 'run' | 'cancel' | 'device' | 'stop' | 'configure' | 'unload' | 'onModel'>
   reveal: (file: string) => void
   /** The system's own panels. */
   dialogs: Dialogs
@@ -61,6 +62,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
   const log = createLog(join(home, 'logs', 'vignette.log'))
   log.info(`Vignette ${version} starts; Node ${process.versions.node} on ${process.platform} ${process.arch}`)
   const settings = await openSettings(join(home, 'settings.json'))
+  await engine.configure(engineSettings(settings.get()))
   const library = await Library.open({ folder: join(home, 'pictures'), indexFile: join(home, 'library.db'), log })
   const models = new InstalledModels({ folder: modelsFolder, installStarter: () => install(modelsFolder), log })
   const adapters = await AdapterLibrary.open({

@@ -17,6 +17,8 @@ app.setName('Vignette')
 // Chromium's own files lie beside ours, so that VIGNETTE_HOME moves everything.
 app.setPath('userData', join(vignetteHome(), 'window'))
 registerSchemes()
+// Failures on purpose are for tests (main/engine/fail.ts).
+if (app.isPackaged) delete process.env.VIGNETTE_E2E
 
 /** Files of our other processes: in a packaged application they lie beside the archive that holds this one. */
 const besides = __dirname.replace(/app\.asar(?=[\\/])/, 'app.asar.unpacked')

@@ -7,12 +7,15 @@ import type { EngineCommand, EngineEvent, EngineJob, Transport } from './protoco
 export { fillDefaults, checkRequest } from './request.ts'
 export { fillFromAdapters } from './presets.ts'
 export { PromptReader } from './prompt-reader.ts'
+export { totalMemoryBytes } from './memory.ts'
 
 /** The events of one job; the last is `finished`, `cancelled` or `failed`. */
 export type JobEvent = Extract<EngineEvent, { jobId: string }>
 
 /** An engine somewhere else: a child process, a utility process, or a direct connection. */
 export interface EngineChild extends Transport<EngineCommand, EngineEvent> {
+  /** Of its process, where it has one of its own. */
+  readonly pid?: number
   /** Called once when it is gone, with what is known about why. */
   onExit(listener: (reason: string) => void): void
   kill(): void
@@ -43,6 +46,8 @@ type Running = { id: string; inbox: Inbox; index: number; isCancelled: boolean; 
  */
 export class EngineClient {
   readonly #spawn: () => EngineChild
+  /** What it was made with, and what holds now. */
+  readonly #given: EngineSettings
   #settings: EngineSettings
   /** They changed in a way that only a new engine can follow. */
   #isOutdated = false
@@ -60,7 +65,7 @@ export class EngineClient {
 
   constructor(spawn: () => EngineChild, settings: EngineSettings = {}) {
     this.#spawn = spawn
-    this.#settings = settings
+    this.#given = this.#settings = settings
   }
 
   /** What it runs on. Starts the engine when it is not there. */
@@ -70,18 +75,23 @@ export class EngineClient {
     return this.#device!.report
   }
 
+  /** Of the engine's process, while there is one. */
+  get pid(): number | undefined {
+    return this.#child?.pid
+  }
+
   /** Called whenever another model, or none, is in memory. */
   onModel(listener: (model: EngineModel | undefined) => void): void {
     this.#onModel = listener
   }
 
   /**
-   * Changes what is named. For device, mode, memory and threads the engine ends and the next job starts a new one; a running
+   * What is named counts instead of what the client was made with. For device, mode, memory and threads the engine ends and the next job starts a new one; a running
    * job ends as it began.
    */
   async configure(settings: EngineSettings): Promise<void> {
     const old = this.#settings
-    this.#settings = { ...old, ...settings }
+    this.#settings = { ...this.#given, ...settings }
     if (this.#settings.device !== old.device) this.#isCardSuspect = false
     if (this.#child && startKeys.some((key) => this.#settings[key] !== old[key])) this.#isOutdated = true
     if (this.#running) return
@@ -259,6 +269,7 @@ export function forkEngine(
 /** A Node child process as an engine. */
 export function nodeChild(child: ChildProcess): EngineChild {
   return {
+    pid: child.pid,
     post: (message) => {
       // An error here means that it is just ending; `exit` tells the rest.
       if (child.connected) child.send(message, () => {})
