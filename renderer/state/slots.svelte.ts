@@ -1,16 +1,24 @@
 import type { AdapterRecord } from '../../preload/contract/adapters.ts'
 import type { AdapterUse } from '../../preload/contract/generate.ts'
+import type { Job } from '../../preload/contract/jobs.ts'
 import type { StudioSlot } from '../../preload/contract/settings.ts'
 import { limits } from '../../preload/limits.ts'
 import { isReserved, preferredWeight } from './weights.ts'
+
+/** What a slot can be changed in. `textWeight: undefined` makes the text encoders follow the weight again. */
+export type SlotPart = Partial<Pick<StudioSlot, 'isOn' | 'weight' | 'textWeight' | 'start' | 'end' | 'ramp'>>
 
 /** The strip of adapters in the Studio. The list is replaced whole with every change. */
 export class SlotsState {
   all = $state.raw<StudioSlot[]>([])
   /** Waits for a slot: all are taken, and the person is asked which to give up. */
   waiting = $state.raw<AdapterRecord | undefined>()
+  /** How long putting it in place took at its last change, by adapter. */
+  applied = $state.raw<Readonly<Record<string, number>>>({})
   /** The strip before the last removal. */
   #before = $state.raw<StudioSlot[] | undefined>()
+  /** The adapters of the job that ran last, as they were used. */
+  #lastJob: { id: string; uses: Readonly<Record<string, string>> } | undefined
 
   readonly own = $derived(this.all.filter(({ role }) => !isReserved(role)))
   readonly reserved = $derived(this.all.filter(({ role }) => isReserved(role)))
@@ -26,6 +34,10 @@ export class SlotsState {
 
   has(id: string): boolean {
     return this.all.some((slot) => slot.id === id)
+  }
+
+  find(id: string): StudioSlot | undefined {
+    return this.all.find((slot) => slot.id === id)
   }
 
   /** Takes the next free slot. False when it has none yet: it then waits for the person to choose one. */
@@ -50,8 +62,17 @@ export class SlotsState {
     this.waiting = undefined
   }
 
-  change(id: string, part: Partial<Pick<StudioSlot, 'isOn' | 'weight' | 'start' | 'end' | 'ramp'>>): void {
-    this.all = this.all.map((slot) => (slot.id === id ? { ...slot, ...part } : slot))
+  change(id: string, part: SlotPart): void {
+    this.all = this.all.map((slot) => (slot.id === id ? changed(slot, part) : slot))
+  }
+
+  /** Before or behind its neighbour among the person's own. */
+  move(id: string, by: -1 | 1): void {
+    const at = this.own.findIndex((slot) => slot.id === id)
+    const other = this.own[at + by]
+    if (at < 0 || !other) return
+    const slot = this.own[at]
+    this.all = this.all.map((one) => (one === slot ? other : one === other ? slot : one))
   }
 
   remove(id: string): void {
@@ -69,12 +90,51 @@ export class SlotsState {
     this.all = [...slots]
   }
 
+  /** The strip as a set has it; what speed and guidance set stays. */
+  applySet(slots: readonly StudioSlot[]): void {
+    this.all = [...slots.filter(({ role }) => !isReserved(role)), ...this.reserved]
+    this.#before = undefined
+  }
+
+  /** Takes a set's adapters in beside those that are there; one that is there already is set as in the set. Gives those without a slot. */
+  mergeSet(slots: readonly StudioSlot[]): StudioSlot[] {
+    const own = slots.filter(({ role }) => !isReserved(role))
+    const kept = this.own.map((slot) => own.find(({ id }) => id === slot.id) ?? slot)
+    const fresh = own.filter(({ id }) => !this.has(id))
+    const room = limits.userAdapters - kept.length
+    this.all = [...kept, ...fresh.slice(0, room), ...this.reserved]
+    this.#before = undefined
+    return fresh.slice(room)
+  }
+
+  /** Notes what the adapters of a job cost that came or changed since the job before. */
+  heard(job: Job): void {
+    if (job.appliedMs === undefined || job.id === this.#lastJob?.id) return
+    const { adapters } = job.request
+    const uses = Object.fromEntries(adapters.map((use) => [use.file, JSON.stringify(use)]))
+    const before = this.#lastJob?.uses ?? {}
+    const fresh = Object.keys(uses).filter((file) => uses[file] !== before[file])
+    this.#lastJob = { id: job.id, uses }
+    if (fresh.length === 0) return
+    const ms = job.appliedMs
+    this.applied = { ...this.applied, ...Object.fromEntries(fresh.map((file) => [file, ms])) }
+  }
+
   /** What a request says of them: those that are on. */
   uses(): AdapterUse[] {
     return this.all
       .filter(({ isOn }) => isOn)
-      .map(({ id, weight, start, end, ramp }) => ({ file: id, weight, start, end, ramp }))
+      .map(({ id, weight, textWeight, start, end, ramp }) => ({
+        ...{ file: id, weight, start, end, ramp },
+        ...(textWeight === undefined ? {} : { textWeight }),
+      }))
   }
+}
+
+function changed(slot: StudioSlot, part: SlotPart): StudioSlot {
+  const next = { ...slot, ...part }
+  if (next.textWeight === undefined) delete next.textWeight
+  return next
 }
 
 function slotOf(record: AdapterRecord): StudioSlot {
