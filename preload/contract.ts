@@ -12,6 +12,8 @@ import { settingEvents, settingRequests, Settings } from './contract/settings.ts
 /** What the window asks for first; it then lives on events. */
 export const AppState = z.object({
   version: z.string(),
+  /** When the application started (ms since 1970); the window may be loaded again later. */
+  startedAt: z.number(),
   jobs: z.array(Job),
   queue: QueueState,
   /** The newest pictures; the others come with `images:query`. */

@@ -16,6 +16,7 @@ import type { SettingsStore } from './settings.ts'
 
 export type HandlerParts = {
   version: string
+  startedAt: number
   jobs: Jobs
   library: Library
   models: InstalledModels
@@ -34,10 +35,11 @@ export type HandlerParts = {
 
 /** One short function per request of the contract. */
 export function createHandlers(parts: HandlerParts): Handlers {
-  const { version, jobs, library, models, adapters, settings, prompts, device, reveal, dialogs } = parts
+  const { version, startedAt, jobs, library, models, adapters, settings, prompts, device, reveal, dialogs } = parts
   return {
     'app:state': async () => ({
       version,
+      startedAt,
       jobs: jobs.list(),
       images: library.list(),
       models: (await models.list()).map(modelRecord),

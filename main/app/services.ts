@@ -59,6 +59,7 @@ export type Services = {
 /** The one place where the parts of the application are put together. */
 export async function createServices(options: ServiceOptions): Promise<Services> {
   const { version, engine, reveal, dialogs, emit, home = vignetteHome(), modelsFolder = modelHome(), install } = options
+  const startedAt = Date.now()
   const log = createLog(join(home, 'logs', 'vignette.log'))
   log.info(`Vignette ${version} starts; Node ${process.versions.node} on ${process.platform} ${process.arch}`)
   const settings = await openSettings(join(home, 'settings.json'))
@@ -116,7 +117,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
 
   return {
     handlers: createHandlers({
-      ...{ version, jobs, library, models, adapters, sets, settings, prompts, reveal, dialogs },
+      ...{ version, startedAt, jobs, library, models, adapters, sets, settings, prompts, reveal, dialogs },
       device: () => device,
     }),
     log,

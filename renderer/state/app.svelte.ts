@@ -12,6 +12,7 @@ import { JobsState } from './jobs.svelte.ts'
 import { LibraryState } from './library.svelte.ts'
 import { ModelsState } from './models.svelte.ts'
 import { OffersState } from './offers.svelte.ts'
+import { SetsState } from './sets.svelte.ts'
 import { SettingsState } from './settings.svelte.ts'
 import { ShellState } from './shell.svelte.ts'
 import { ToastsState } from './toasts.svelte.ts'
@@ -38,6 +39,13 @@ export class AppModel {
   readonly form = new FormState(this.adapters)
   readonly announcer = new Announcer()
   readonly offers = new OffersState(this.adapters, this.form.slots, (text) => (this.announcer.polite = text))
+  readonly sets = new SetsState({
+    slots: this.form.slots,
+    toasts: this.toasts,
+    undo: this.undo,
+    model: () => this.form.modelRecord?.id ?? this.form.model,
+    attempt: (action) => this.#try(action),
+  })
   version = $state('')
   device = $state.raw<DeviceReport | undefined>()
   samplePrompts = $state.raw<string[]>([])
@@ -64,7 +72,7 @@ export class AppModel {
       this.settings.replace(state.settings)
       this.shell.restore()
       this.jobs.replace(state.jobs, state.queue)
-      this.library.replace(state.images)
+      this.library.replace(state.images, state.startedAt)
       this.form.models = this.models.all = state.models
       if (state.settings.form) this.form.restore(state.settings.form)
       else this.form.prompt = state.samplePrompts[0] ?? ''
@@ -76,10 +84,11 @@ export class AppModel {
   }
 
   apply(event: AppEvent): void {
-    for (const area of [this.jobs, this.announcer, this.settings, this.models, this.gallery]) area.apply(event)
+    for (const area of [this.jobs, this.announcer, this.settings, this.models, this.gallery, this.library, this.sets])
+      area.apply(event)
     switch (event.type) {
-      case 'image:added':
-        this.library.add(event.image)
+      case 'jobs:changed':
+        for (const job of event.jobs) this.form.slots.heard(job)
         break
       case 'models:changed':
         this.form.models = event.models

@@ -56,7 +56,7 @@ export class StudioHistory {
 
 /** Names of the fields that differ; of slots also which one and what of it. */
 export function changedParts(before: StudioForm, after: StudioForm): string[] {
-  const keys = [...new Set([...Object.keys(before), ...Object.keys(after)])] as (keyof StudioForm)[]
+  const keys = Object.keys({ ...before, ...after }) as (keyof StudioForm)[]
   return keys.flatMap((key) => {
     if (JSON.stringify(before[key]) === JSON.stringify(after[key])) return []
     if (key !== 'slots') return [key]
