@@ -13,6 +13,8 @@ export const errorCodes = [
   'out-of-memory',
   'engine-crashed',
   'signing-failed',
+  'offline',
+  'network-failed',
   'internal',
 ] as const
 

@@ -23,6 +23,7 @@ export const settingDefaults = {
   isOnline: false,
   mayCheckUpdates: false,
   mayDownloadModels: false,
+  updateAddress: '',
   shortcuts: {},
   reducedMotion: 'system',
   announceEvery: 25,

@@ -90,6 +90,8 @@ export const Settings = z
     isOnline: z.boolean(),
     mayCheckUpdates: z.boolean(),
     mayDownloadModels: z.boolean(),
+    /** Where new versions are announced: a list of releases as GitHub gives it. */
+    updateAddress: z.union([z.url({ protocol: /^https?$/ }).max(500), z.literal('')]),
 
     // Shortcuts: the keys of a command that the person has changed; an empty list takes its keys away.
     shortcuts: z.record(z.string(), z.array(z.string())),
@@ -112,6 +114,13 @@ export const settingRequests = {
   /** Changes the fields named and leaves the others. */
   'settings:save': { input: Settings, output: z.void() },
   'settings:reset': { input: z.object({ keys: z.array(z.string()).max(100) }), output: z.void() },
+  /** Into a file that the person names in the system's panel; no file when they thought better of it. */
+  'settings:export': { input: z.void(), output: z.object({ file: z.string().optional() }) },
+  /** From such a file: what it changed, and what of it is not known or not allowed here. */
+  'settings:import': {
+    input: z.void(),
+    output: z.object({ changed: z.array(z.string()), ignored: z.array(z.string()) }).optional(),
+  },
 } satisfies Record<string, { input: z.ZodType; output: z.ZodType }>
 
 export const settingEvents = [z.object({ type: z.literal('settings:changed'), settings: Settings })] as const
