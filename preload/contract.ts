@@ -7,6 +7,7 @@ import { Job, jobEvents, jobRequests, QueueState } from './contract/jobs.ts'
 import { DeviceReport, modelEvents, ModelRecord, modelRequests } from './contract/models.ts'
 import { promptRequests } from './contract/prompt.ts'
 import { setEvents, setRequests } from './contract/sets.ts'
+import { networkEvents, networkRequests } from './contract/network.ts'
 import { settingEvents, settingRequests, Settings } from './contract/settings.ts'
 
 /** What the window asks for first; it then lives on events. */
@@ -38,6 +39,7 @@ export const requests = {
   ...promptRequests,
   ...setRequests,
   ...settingRequests,
+  ...networkRequests,
 } satisfies Record<string, { input: z.ZodType; output: z.ZodType }>
 
 export type RequestName = keyof typeof requests
@@ -53,6 +55,7 @@ export const AppEvent = z.discriminatedUnion('type', [
   ...modelEvents,
   ...setEvents,
   ...settingEvents,
+  ...networkEvents,
   ...appEvents,
 ])
 export type AppEvent = z.infer<typeof AppEvent>

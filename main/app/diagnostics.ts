@@ -58,7 +58,9 @@ export function diagnosticsText(parts: DiagnosticsParts): string {
 /** Longest first, so that a prompt which holds another leaves nothing behind. */
 function withoutWords(text: string, secrets: readonly string[]): string {
   const words = secrets.map((word) => word.trim()).filter((word) => word.length > 3)
-  return [...new Set(words)].sort((a, b) => b.length - a.length).reduce((rest, word) => rest.replaceAll(word, '…'), text)
+  return [...new Set(words)]
+    .sort((a, b) => b.length - a.length)
+    .reduce((rest, word) => rest.replaceAll(word, '…'), text)
 }
 
 /** Takes out places on the disk, and the names of the person and the computer. */

@@ -6,15 +6,18 @@ import type { AdapterLibrary } from './adapters.ts'
 import { promptHandlers } from './handlers/prompt.ts'
 import type { Prompts } from './prompts.ts'
 import type { Handlers } from './answer.ts'
+import { appHandlers, type AppParts } from './handlers/app.ts'
 import { setHandlers } from './handlers/sets.ts'
+import { networkHandlers, settingHandlers } from './handlers/settings.ts'
 import { modelRecord, type InstalledModels } from './installed-models.ts'
 import type { Jobs } from './jobs.ts'
 import type { Library } from './library.ts'
+import type { Network } from './network.ts'
 import { samplePrompts } from './sample-prompts.ts'
 import type { Dialogs } from './services.ts'
 import type { SettingsStore } from './settings.ts'
 
-export type HandlerParts = {
+export type HandlerParts = Omit<AppParts, 'census'> & {
   version: string
   startedAt: number
   jobs: Jobs
@@ -26,6 +29,7 @@ export type HandlerParts = {
   >
   sets: AdapterSets
   settings: SettingsStore
+  network: Network
   prompts: Prompts
   device: () => DeviceReport | undefined
   /** Shows a file in the system's file manager. */
@@ -62,7 +66,9 @@ export function createHandlers(parts: HandlerParts): Handlers {
     },
     'jobs:cancel': ({ jobId }) => jobs.cancel(jobId),
     ...setHandlers(parts),
-    'settings:save': (part) => settings.change(part),
+    ...settingHandlers(parts),
+    ...networkHandlers(parts),
+    ...appHandlers({ ...parts, census: () => census(parts) }),
     ...promptHandlers({ prompts }),
     'images:reveal': ({ id }) => {
       const file = library.fileOf(id)
@@ -81,5 +87,24 @@ export function createHandlers(parts: HandlerParts): Handlers {
     },
     'adapters:link': ({ folder }) => adapters.link(folder),
     'adapters:unlink': ({ folder }) => adapters.unlink(folder),
+  }
+}
+
+/** For the diagnostics file: how much there is of what, and all that was ever written into a prompt and is at hand. */
+async function census({ jobs, library, models, adapters, settings }: HandlerParts) {
+  const images = library.list()
+  const { form, promptHistory = [] } = settings.get()
+  const written = [form?.prompt, form?.negativePrompt, ...promptHistory, ...images.map(({ prompt }) => prompt)]
+  const waiting = jobs.list().flatMap(({ request }) => [request.prompt, request.negativePrompt])
+  const listed = await adapters.list('starter')
+  return {
+    counts: {
+      'pictures, newest': images.length,
+      jobs: jobs.list().length,
+      models: (await models.list()).length,
+      adapters: listed.adapters.length,
+      'linked folders': listed.links.length,
+    },
+    secrets: [...written, ...waiting].filter((text) => text !== undefined),
   }
 }

@@ -102,7 +102,7 @@ export class Network {
       const reply = await this.#ask(purpose, url, request)
       const location = reply.headers.get('location')
       if (reply.status < 300 || reply.status >= 400 || location === null) return reply
-      for await (const _ of reply.body); // its few bytes count as well
+      for await (const part of reply.body) void part // its few bytes count as well
       url = checkedAddress(location, url)
       if (isLoopback(url) && !isNearby) throw refused(url, 'It leads from the internet to this computer.')
     }

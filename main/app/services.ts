@@ -3,19 +3,23 @@ import { modelHome, vignetteHome } from '../../models/home.ts'
 import { starterAdapters } from '../../models/starter/install.ts'
 import type { AppEvent } from '../../preload/contract.ts'
 import type { DeviceReport } from '../../preload/contract/models.ts'
+import { settingDefaults } from '../../preload/defaults.ts'
 import { PromptReader, type EngineClient } from '../engine/client.ts'
 import { AdapterSets } from './adapter-sets.ts'
 import { AdapterLibrary, adapterPaths } from './adapters.ts'
 import type { Handlers } from './answer.ts'
-import { engineSettings } from './engine-settings.ts'
+import { engineSettings, firstEngineSettings } from './engine-settings.ts'
 import { createHandlers } from './handlers.ts'
+import { noDesktop, type Desktop } from './handlers/app.ts'
 import { InstalledModels, modelRecord } from './installed-models.ts'
 import { Jobs } from './jobs.ts'
 import { Library } from './library.ts'
 import { createLog, type Log } from './log.ts'
+import { Network } from './network.ts'
 import { PromptLists } from './prompt-lists.ts'
 import { Prompts } from './prompts.ts'
 import { openSettings, type SettingsStore } from './settings.ts'
+import { clearBin, Storage } from './storage.ts'
 
 export { vignetteHome }
 
@@ -23,6 +27,8 @@ export type ServiceOptions = {
   version: string
   engine: Pick<EngineClient, 'run' | 'cancel' | 'device' | 'stop' | 'configure' | 'unload' | 'onModel'>
   reveal: (file: string) => void
+  /** What only the window system can do; nothing of it without one. */
+  desktop?: Partial<Desktop>
   /** The system's own panels. */
   dialogs: Dialogs
   /** Tells every open window. */
@@ -40,7 +46,7 @@ export type ServiceOptions = {
 
 export type Dialogs = {
   /** Empty when the person thought better of it. */
-  choose(what: 'files' | 'folder'): Promise<string[]>
+  choose(what: 'files' | 'folder' | 'settings'): Promise<string[]>
   /** Where a new file is to lie; `name` is what it is called unless the person says otherwise. */
   saveAs(name: string): Promise<string | undefined>
 }
@@ -60,10 +66,32 @@ export type Services = {
 export async function createServices(options: ServiceOptions): Promise<Services> {
   const { version, engine, reveal, dialogs, emit, home = vignetteHome(), modelsFolder = modelHome(), install } = options
   const startedAt = Date.now()
-  const log = createLog(join(home, 'logs', 'vignette.log'))
+  const logFile = join(home, 'logs', 'vignette.log')
+  const log = createLog(logFile)
   log.info(`Vignette ${version} starts; Node ${process.versions.node} on ${process.platform} ${process.arch}`)
   const settings = await openSettings(join(home, 'settings.json'))
-  await engine.configure(engineSettings(settings.get()))
+  if (settings.dropped.length > 0) log.warn(`settings that could not be read: ${settings.dropped.join(', ')}`)
+  settings.onChange((all, keys) => {
+    emit({ type: 'settings:changed', settings: all })
+    const changed = engineSettings(all, keys)
+    if (!changed) return
+    const isOtherDevice = keys.includes('device')
+    void engine.configure(changed).then(() => (isOtherDevice ? askDevice() : undefined))
+  })
+  await engine.configure(firstEngineSettings(settings.get()))
+  const network = await Network.open({
+    settings,
+    file: join(home, 'network.json'),
+    emit: (entries) => emit({ type: 'network:changed', entries }),
+    log,
+  })
+  const storage = new Storage({
+    home,
+    modelsFolder,
+    emit: (state) => emit({ type: 'storage:changed', ...state }),
+    log,
+  })
+  const adapterBin = adapterPaths(home).bin
   const library = await Library.open({ folder: join(home, 'pictures'), indexFile: join(home, 'library.db'), log })
   const models = new InstalledModels({ folder: modelsFolder, installStarter: () => install(modelsFolder), log })
   const adapters = await AdapterLibrary.open({
@@ -115,8 +143,13 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     (error: unknown) => log.error('the library could not be compared with its folder', error),
   )
 
+  const { binDays = settingDefaults.binDays } = settings.get()
+  if (binDays !== 'never') void clearBin(adapterBin, binDays)
+
   return {
     handlers: createHandlers({
+      ...{ home, logFile, network, storage, desktop: { ...noDesktop, ...options.desktop } },
+      emptyBin: async () => void (await clearBin(adapterBin, 0)),
       ...{ version, startedAt, jobs, library, models, adapters, sets, settings, prompts, reveal, dialogs },
       device: () => device,
     }),

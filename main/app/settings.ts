@@ -94,7 +94,7 @@ export function readSettings(raw: Record<string, unknown>): {
 /** The form field by field too, and its slots one by one: a prompt must not go because a number was wrong. */
 function readForm(raw: unknown, dropped: string[]): StudioForm {
   const form: Record<string, unknown> = {}
-  if (typeof raw !== 'object' || raw === null) return dropped.push('form'), form
+  if (typeof raw !== 'object' || raw === null) return (dropped.push('form'), form)
   for (const [key, value] of Object.entries(raw)) {
     const schema = Object.hasOwn(StudioForm.shape, key)
       ? (StudioForm.shape as Record<string, z.ZodType>)[key]

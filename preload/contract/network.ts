@@ -31,6 +31,4 @@ export const networkRequests = {
   'network:checkUpdates': { input: z.void(), output: UpdateReport },
 } satisfies Record<string, { input: z.ZodType; output: z.ZodType }>
 
-export const networkEvents = [
-  z.object({ type: z.literal('network:changed'), entries: z.array(NetworkEntry) }),
-] as const
+export const networkEvents = [z.object({ type: z.literal('network:changed'), entries: z.array(NetworkEntry) })] as const
