@@ -91,19 +91,16 @@ export function createHandlers(parts: HandlerParts): Handlers {
 }
 
 /** For the diagnostics file: how much there is of what, and all that was ever written into a prompt and is at hand. */
-async function census({ jobs, library, models, adapters, settings }: HandlerParts) {
+async function census({ jobs, library, models, settings }: HandlerParts) {
   const images = library.list()
   const { form, promptHistory = [] } = settings.get()
   const written = [form?.prompt, form?.negativePrompt, ...promptHistory, ...images.map(({ prompt }) => prompt)]
   const waiting = jobs.list().flatMap(({ request }) => [request.prompt, request.negativePrompt])
-  const listed = await adapters.list('starter')
   return {
     counts: {
       'pictures, newest': images.length,
       jobs: jobs.list().length,
       models: (await models.list()).length,
-      adapters: listed.adapters.length,
-      'linked folders': listed.links.length,
     },
     secrets: [...written, ...waiting].filter((text) => text !== undefined),
   }
