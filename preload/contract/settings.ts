@@ -28,13 +28,13 @@ export const StudioForm = GenerateRequest.omit({
     seedMode: z.enum(['random', 'fixed', 'increment']).optional(),
     /** The choice of speed. A part of it that was changed by hand stands beside it, as in `steps`. */
     pace: z.enum(paceNames).optional(),
-    /** Values were set that no choice of speed has. */
-    isCustomPace: z.boolean().optional(),
     /** Both sides were typed, and no named shape is shown for them. */
     isCustomShape: z.boolean().optional(),
     /** The picture to start from, when it is one of the library; `initImage` is its file. */
     sourceId: z.string().optional(),
     guidanceMode: z.enum(['classic', 'distilled']).optional(),
+    /** A slow phase and a fast one, each with an adapter of its own; absent: as the choice of speed has it. */
+    isPhased: z.boolean().optional(),
     phases: z.object({ slow: z.int().min(1).max(30), fast: z.int().min(1).max(30) }).optional(),
     slots: z.array(StudioSlot).optional(),
   })

@@ -36,7 +36,7 @@ export class AppModel {
   readonly jobs = new JobsState()
   readonly library = new LibraryState()
   readonly adapters = new AdaptersState()
-  readonly form = new FormState(this.adapters)
+  readonly form = new FormState(this.adapters, () => this.settings.get('speed'))
   readonly announcer = new Announcer()
   readonly offers = new OffersState(this.adapters, this.form.slots, (text) => (this.announcer.polite = text))
   readonly sets = new SetsState({

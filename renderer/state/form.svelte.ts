@@ -1,8 +1,12 @@
 import type { GenerateRequestInput } from '../../preload/contract/generate.ts'
-import type { ModelRecord } from '../../preload/contract/models.ts'
+import type { RecalledRecipe } from '../../preload/contract/images.ts'
+import type { Capabilities, ModelRecord } from '../../preload/contract/models.ts'
 import type { StudioForm } from '../../preload/contract/settings.ts'
-import { limits, type SamplerName, type ScheduleName } from '../../preload/limits.ts'
+import { limits, type PaceName, type SamplerName, type ScheduleName, type SpeedName } from '../../preload/limits.ts'
+import { t } from '../strings.ts'
 import { AdaptersState } from './adapters.svelte.ts'
+import { automaticSlots, paceSteps, phasesOf, planOf, speedAdapters, type GuidanceMode, type Phases } from './pace.ts'
+import { recalled, type RecallGap, type RecallPart } from './recall.ts'
 import { shapeOf, sizeOf, snapSide, type ShapeName, type Size } from './shapes.ts'
 import { SlotsState } from './slots.svelte.ts'
 
@@ -15,29 +19,48 @@ const fallback = {
   schedule: 'normal',
 }
 
+export type SeedMode = 'random' | 'fixed' | 'increment'
+
 /**
- * What the person has set in the Studio. A value that was never touched follows the model: it is undefined here, and
- * the fields show the model's own default.
+ * What the person has set in the Studio. A value that was never touched follows the choice of speed, the adapters and
+ * the model, in this order: it is undefined here, and the fields show what that gives.
  */
 export class FormState {
   prompt = $state('')
   negativePrompt = $state('')
   model = $state('starter')
   count = $state(1)
-  seedMode = $state<'random' | 'fixed' | 'increment'>('random')
+  seedMode = $state<SeedMode>('random')
   seed = $state(0)
+  clipSkip = $state(1)
+  guidanceRescale = $state(0)
+  preview = $state<'off' | 'fast'>('fast')
+  strength = $state(0.6)
+  /** The picture to start from: its file, and its id when it is one of the library. */
+  source = $state.raw<{ file: string; id?: string } | undefined>()
   #size = $state.raw<Size | undefined>()
-  #isCustom = $state(false)
+  #isCustomShape = $state(false)
+  #typed = $state.raw<Partial<Record<'width' | 'height', number>>>({})
+  #pace = $state<PaceName>('balanced')
   #steps = $state<number | undefined>()
+  #guidanceMode = $state<GuidanceMode | undefined>()
   #guidanceScale = $state<number | undefined>()
+  #isPhased = $state<boolean | undefined>()
+  #phases = $state.raw<Phases | undefined>()
   #sampler = $state<SamplerName | undefined>()
   #schedule = $state<ScheduleName | undefined>()
+  #speed = $state<SpeedName | undefined>()
+  /** Noise levels of a picture that is made again; they go with its steps. */
+  #levels = $state.raw<Pick<StudioForm, 'timesteps' | 'eta' | 'zeroTerminalSnr'>>({})
   models = $state.raw<ModelRecord[]>([])
+  capabilities = $state.raw<Capabilities | undefined>()
   readonly slots = new SlotsState()
   readonly #adapters: AdaptersState
+  readonly #usualSpeed: () => SpeedName
 
-  constructor(adapters = new AdaptersState()) {
+  constructor(adapters = new AdaptersState(), usualSpeed: () => SpeedName = () => 'exact') {
     this.#adapters = adapters
+    this.#usualSpeed = usualSpeed
   }
 
   readonly modelRecord = $derived(this.models.find((model) => model.id === this.model) ?? this.models.at(0))
@@ -45,8 +68,32 @@ export class FormState {
     this.modelRecord ? { width: this.modelRecord.nativeWidth, height: this.modelRecord.nativeHeight } : fallback.native,
   )
   readonly size = $derived(this.#size ?? this.native)
-  readonly shape = $derived<ShapeName>(this.#isCustom ? 'custom' : shapeOf(this.size, this.native))
+  readonly sizes = $derived(
+    this.capabilities?.sizes ?? { min: limits.minSize, max: limits.maxSize, multiple: limits.sizeMultiple },
+  )
+  readonly shape = $derived<ShapeName>(this.#isCustomShape ? 'custom' : shapeOf(this.size, this.native))
   readonly canGenerate = $derived(this.prompt.trim() !== '')
+
+  // What the choice of speed means here.
+  readonly speedAdapters = $derived.by(() => speedAdapters(this.#adapters.all))
+  readonly #modelSteps = $derived(this.modelRecord?.defaults.steps ?? fallback.steps)
+  readonly #plan = $derived(planOf(this.#pace, this.#modelSteps, this.speedAdapters))
+  readonly phases = $derived(phasesOf(this.speedAdapters.pair, this.#phases))
+  readonly phaseReason = $derived(
+    this.speedAdapters.pair
+      ? undefined
+      : t('Needs two adapters for this model, a slow and a fast one. The library has no such pair.'),
+  )
+  readonly isPhased = $derived(
+    this.speedAdapters.pair !== undefined && (this.#isPhased ?? (this.#guidanceMode ? false : this.#plan.isPhased)),
+  )
+  readonly #wanted = $derived({
+    ...this.#plan,
+    guidanceMode: this.#guidanceMode ?? this.#plan.guidanceMode,
+    isPhased: this.isPhased,
+    // One for few steps comes with the choice of speed, and goes when guidance is chosen by hand.
+    few: this.#guidanceMode || this.#isPhased !== undefined ? undefined : this.#plan.few,
+  })
 
   /** What an adapter for few steps needs: it takes the place of the model's own values. */
   readonly preset = $derived(
@@ -55,7 +102,67 @@ export class FormState {
       .map(({ id }) => this.#adapters.find(id)?.preset)
       .find((preset) => preset !== undefined),
   )
-  /** The person has set something that the preset is not made for. */
+  readonly #distiller = $derived(
+    this.slots.all.find(({ role, isOn, weight }) => role === 'guidance' && isOn && weight !== 0),
+  )
+  /** Distilled is also what draws in one pass because its adapters were taught so. */
+  readonly guidanceMode = $derived<GuidanceMode>(
+    this.#distiller || (this.preset && this.preset.guidanceScale <= 1) ? 'distilled' : 'classic',
+  )
+  readonly distilledReason = $derived.by(() => {
+    if (this.speedAdapters.guidance || this.guidanceMode === 'distilled') return undefined
+    return this.capabilities?.distilledGuidance === 'none'
+      ? (this.capabilities.reasons.distilledGuidance ?? t('This model has no Distilled guidance.'))
+      : t('Needs a guidance adapter for this model. The library has none.')
+  })
+  /** The scale is part of what the adapters were taught. */
+  readonly scaleReason = $derived(
+    this.guidanceMode === 'distilled' && !this.#distiller
+      ? t('{name} draws with guidance built in.', { name: this.preset?.name ?? '' })
+      : undefined,
+  )
+  readonly scaleRange = $derived.by<readonly [number, number]>(() => {
+    const [least, most] = (this.#distiller && this.#adapters.find(this.#distiller.id)?.guidanceRange) ?? [1, 15]
+    return [Math.max(1, least), Math.min(15, most)]
+  })
+  readonly stepsReason = $derived(
+    this.isPhased && this.phases.isLocked
+      ? t('The slow and the fast adapter are made for {slow} and {fast} steps.', {
+          slow: this.phases.slow,
+          fast: this.phases.fast,
+        })
+      : undefined,
+  )
+
+  /** Something of what a choice of speed sets was set by hand. */
+  readonly isCustomPace = $derived(
+    [this.#steps, this.#guidanceMode, this.#isPhased, this.#phases, this.#sampler, this.#schedule].some(
+      (value) => value !== undefined,
+    ) || this.slots.reserved.some(({ role, isAutomatic }) => role !== 'watermark' && !isAutomatic),
+  )
+  readonly pace = $derived(this.isCustomPace ? ('custom' as const) : this.#pace)
+  /** What "Back to …" goes back to. */
+  readonly paceBefore = $derived(this.#pace)
+
+  /** Steps, guidance, sampler and the adapters for them, all at once. */
+  setPace(pace: PaceName): void {
+    this.#pace = pace
+    this.followPace()
+  }
+
+  /** Forgets what was set by hand, so that speed, adapters and model decide again. */
+  followPace(): void {
+    this.#steps = this.#guidanceScale = this.#guidanceMode = undefined
+    this.#isPhased = this.#phases = undefined
+    this.#sampler = this.#schedule = undefined
+    this.#levels = {}
+    this.slots.all = this.slots.all.filter(
+      ({ role }) => !['speed', 'speed-slow', 'speed-fast', 'guidance'].includes(role),
+    )
+    this.fitSlots()
+  }
+
+  /** The person has set something that the preset of an adapter is not made for. */
   readonly isOffPreset = $derived(
     this.preset !== undefined &&
       ((this.#steps ?? this.preset.steps) !== this.preset.steps ||
@@ -64,62 +171,126 @@ export class FormState {
         this.#schedule !== undefined),
   )
 
-  /** Forgets what was touched, so that adapter and model decide again. */
+  /** Forgets steps, guidance and sampler, so that an adapter for few steps decides about them. */
   followModel(): void {
-    this.#steps = undefined
-    this.#guidanceScale = undefined
-    this.#sampler = undefined
-    this.#schedule = undefined
+    this.#steps = this.#guidanceScale = this.#sampler = this.#schedule = undefined
+    this.#levels = {}
+  }
+
+  /** Puts the adapters that speed and guidance need into their slots; again whenever the library or the model changes. */
+  fitSlots(): void {
+    const { scan, model } = this.#adapters
+    // While headers are read a slot that was there before may only not be known yet.
+    if (scan || model !== (this.modelRecord?.id ?? this.model)) return
+    this.slots.setAutomatic(automaticSlots(this.#wanted, this.speedAdapters, this.phases))
+  }
+
+  setGuidanceMode(mode: GuidanceMode): void {
+    if (mode === this.guidanceMode) return
+    this.#guidanceMode = mode
+    this.#isPhased = undefined
+    this.#levels = {}
+    // Those the person put in by hand contradict the choice.
+    if (mode === 'classic') this.#dropOnePass()
+    this.fitSlots()
+  }
+
+  setPhased(isPhased: boolean): void {
+    this.#isPhased = isPhased
+    this.#guidanceMode = isPhased ? undefined : (this.#guidanceMode ?? 'classic')
+    this.#levels = {}
+    this.#dropOnePass()
+    this.fitSlots()
+  }
+
+  setPhase(which: keyof Phases, steps: number): void {
+    const { slow, fast } = this.phases
+    this.#phases = { slow, fast, [which]: Math.min(30, Math.max(1, Math.round(steps))) }
+    this.fitSlots()
+  }
+
+  #dropOnePass(): void {
+    this.slots.all = this.slots.all.filter(
+      ({ role, isAutomatic }) => isAutomatic || role === 'watermark' || !isOnePass(role),
+    )
   }
 
   get steps(): number {
-    return this.#steps ?? this.preset?.steps ?? this.modelRecord?.defaults.steps ?? fallback.steps
+    if (this.#steps !== undefined && !this.stepsReason) return this.#steps
+    return this.#stepsBefore
   }
   set steps(value: number) {
     this.#steps = value
+    this.#levels = {}
   }
+  readonly #stepsBefore = $derived.by(() => {
+    if (this.isPhased && !this.phases.isLocked) return this.phases.slow + this.phases.fast
+    const { preset } = this
+    if (!preset) return paceSteps(this.#pace, this.#modelSteps)
+    return preset.stepRange && this.#wanted.few ? this.#plan.steps : preset.steps
+  })
 
   get guidanceScale(): number {
-    return (
-      this.#guidanceScale ??
-      this.preset?.guidanceScale ??
-      this.modelRecord?.defaults.guidanceScale ??
-      fallback.guidanceScale
-    )
+    const preset = this.preset && Math.max(1, this.preset.guidanceScale)
+    const model = this.modelRecord?.defaults.guidanceScale ?? fallback.guidanceScale
+    if (this.scaleReason) return preset ?? model
+    const [least, most] = this.scaleRange
+    return Math.min(most, Math.max(least, this.#guidanceScale ?? preset ?? model))
   }
   set guidanceScale(value: number) {
     this.#guidanceScale = value
   }
 
   get sampler(): SamplerName {
-    return (
-      this.#sampler ?? ((this.preset?.sampler ?? this.modelRecord?.defaults.sampler ?? fallback.sampler) as SamplerName)
-    )
+    const usual = this.preset?.sampler ?? this.modelRecord?.defaults.sampler ?? fallback.sampler
+    return this.#sampler ?? (usual as SamplerName)
   }
   set sampler(value: SamplerName) {
     this.#sampler = value
+    this.#levels = {}
   }
 
   get schedule(): ScheduleName {
-    return (
-      this.#schedule ??
-      ((this.preset?.schedule ?? this.modelRecord?.defaults.schedule ?? fallback.schedule) as ScheduleName)
-    )
+    const usual = this.preset?.schedule ?? this.modelRecord?.defaults.schedule ?? fallback.schedule
+    return this.#schedule ?? (usual as ScheduleName)
   }
   set schedule(value: ScheduleName) {
     this.#schedule = value
+    this.#levels = {}
+  }
+
+  /** How much of each step is computed. */
+  get speed(): SpeedName {
+    return this.#speed ?? this.#usualSpeed()
+  }
+  set speed(value: SpeedName) {
+    this.#speed = value
   }
 
   setShape(shape: ShapeName): void {
-    this.#isCustom = shape === 'custom'
-    if (shape !== 'custom') this.#size = sizeOf(shape, this.native)
-    else this.#size = this.size
+    this.#isCustomShape = shape === 'custom'
+    this.#typed = {}
+    this.#size = shape === 'custom' ? this.size : this.#snapped(sizeOf(shape, this.native))
   }
 
   /** Snaps to a size that the networks can make. */
   setSide(side: 'width' | 'height', value: number): void {
-    this.#isCustom = true
-    this.#size = { ...this.size, [side]: snapSide(value) }
+    this.#isCustomShape = true
+    const { min, max, multiple } = this.sizes
+    this.#typed = { ...this.#typed, [side]: value }
+    this.#size = { ...this.size, [side]: snapSide(value, multiple, min, max) }
+  }
+
+  /** What was typed, where it became something else. */
+  readonly snapped = $derived.by(() => {
+    const { size } = this
+    const typed = { width: this.#typed.width ?? size.width, height: this.#typed.height ?? size.height }
+    return typed.width === size.width && typed.height === size.height ? undefined : typed
+  })
+
+  #snapped({ width, height }: Size): Size {
+    const { min, max, multiple } = this.sizes
+    return { width: snapSide(width, multiple, min, max), height: snapSide(height, multiple, min, max) }
   }
 
   /** A new seed that stays. */
@@ -130,42 +301,83 @@ export class FormState {
 
   keepSeed(seed: number): void {
     this.seed = seed
-    this.seedMode = 'fixed'
+    if (this.seedMode === 'random') this.seedMode = 'fixed'
   }
 
-  /** Without guidance the second, negative, pass is not made: the text is kept but has no effect. */
-  readonly negativeReason = $derived(this.guidanceScale === 1 ? 'Has no effect at guidance scale 1.' : undefined)
+  /** After a request went out: the next one has other seeds where they count up. */
+  advance(): void {
+    if (this.seedMode === 'increment') this.seed = (this.seed + this.count) % (limits.maxSeed + 1)
+  }
 
-  /** What was not touched is left out: main fills it in from the model, also when that is not known here yet. */
+  /** Why the negative prompt has no effect: its text is kept. */
+  readonly negativeReason = $derived.by(() => {
+    if (this.capabilities && !this.capabilities.negativePrompt)
+      return this.capabilities.reasons.negativePrompt ?? t('This model reads no negative prompt.')
+    if (this.guidanceMode === 'distilled')
+      return t('Has no effect with Distilled guidance, which reads only the prompt. Your text is kept.')
+    return this.guidanceScale === 1 ? t('Has no effect at guidance scale 1. Your text is kept.') : undefined
+  })
+
+  /** What was not touched is left out: main fills it in from adapters and model, also when they are not known here yet. */
   request(): GenerateRequestInput {
-    const { seedMode, seed, ...rest } = this.snapshot()
-    delete rest.slots
+    const { steps, preset } = this
+    const isOwnSteps = preset && !this.isPhased ? steps !== preset.steps : this.#pace !== 'balanced'
+    const sendsSteps = this.stepsReason === undefined && (this.#steps !== undefined || isOwnSteps || this.#isPhased)
+    const { prompt, negativePrompt, model, count, clipSkip, guidanceRescale, preview } = this
+    const scale = this.scaleReason || this.#guidanceScale === undefined ? undefined : this.guidanceScale
     const adapters = this.slots.uses()
     return {
-      ...rest,
-      prompt: this.prompt,
-      model: this.modelRecord?.id ?? this.model,
-      ...(seedMode !== 'random' ? { seed } : {}),
+      ...{ prompt, count, clipSkip, guidanceRescale, preview },
+      negativePrompt: this.negativeReason === undefined ? negativePrompt : '',
+      model: this.modelRecord?.id ?? model,
+      speed: this.speed,
+      ...(this.seedMode === 'random' ? {} : { seed: this.seed }),
+      ...(this.#size ? { width: this.#size.width, height: this.#size.height } : {}),
+      ...(sendsSteps ? { steps } : {}),
+      ...(scale === undefined ? {} : { guidanceScale: scale }),
+      ...defined({ sampler: this.#sampler, schedule: this.#schedule }),
+      ...this.#levels,
+      ...(this.source ? { initImage: this.source.file, strength: this.strength } : {}),
       ...(adapters.length > 0 ? { adapters } : {}),
     }
   }
 
   /** What is remembered: only what was touched, so that the rest keeps following the model. */
   snapshot(): StudioForm {
+    const { prompt, negativePrompt, model, count, seedMode, seed, clipSkip, guidanceRescale, preview, strength } = this
     return {
-      prompt: this.prompt,
-      negativePrompt: this.negativePrompt,
-      model: this.model,
-      count: this.count,
-      seedMode: this.seedMode,
-      seed: this.seed,
+      ...{ prompt, negativePrompt, model, count, seedMode, seed, clipSkip, guidanceRescale, preview, strength },
+      pace: this.#pace,
+      ...(this.#isCustomShape ? { isCustomShape: true } : {}),
+      ...(this.source ? defined({ initImage: this.source.file, sourceId: this.source.id }) : {}),
       ...(this.#size ? { width: this.#size.width, height: this.#size.height } : {}),
-      ...(this.#steps === undefined ? {} : { steps: this.#steps }),
-      ...(this.#guidanceScale === undefined ? {} : { guidanceScale: this.#guidanceScale }),
-      ...(this.#sampler === undefined ? {} : { sampler: this.#sampler }),
-      ...(this.#schedule === undefined ? {} : { schedule: this.#schedule }),
+      ...defined({
+        steps: this.#steps,
+        guidanceMode: this.#guidanceMode,
+        guidanceScale: this.#guidanceScale,
+        isPhased: this.#isPhased,
+        phases: this.#phases,
+        sampler: this.#sampler,
+        schedule: this.#schedule,
+        speed: this.#speed,
+      }),
+      ...this.#levels,
       ...(this.slots.all.length > 0 ? { slots: this.slots.all } : {}),
     }
+  }
+
+  /** Takes what a picture says of how it was made into the form; what is not here is listed, and nothing takes its place. */
+  recall(recipe: RecalledRecipe, part: RecallPart): RecallGap[] {
+    const { form, gaps } = recalled(recipe, part, { models: this.models.map(({ id }) => id) })
+    // Alone, they leave those that speed has put in.
+    if (part === 'adapters') form.slots = [...this.slots.reserved, ...(form.slots ?? [])]
+    this.change(form)
+    return gaps
+  }
+
+  /** Sets the fields named; undefined takes one back to its default. The others stay. */
+  change(form: StudioForm): void {
+    this.restore({ ...this.snapshot(), ...form })
   }
 
   restore(form: StudioForm): void {
@@ -175,11 +387,32 @@ export class FormState {
     this.count = form.count ?? 1
     this.seedMode = form.seedMode ?? 'random'
     this.seed = form.seed ?? 0
+    this.clipSkip = form.clipSkip ?? 1
+    this.guidanceRescale = form.guidanceRescale ?? 0
+    this.preview = form.preview ?? 'fast'
+    this.strength = form.strength ?? 0.6
+    this.source = form.initImage ? { file: form.initImage, ...defined({ id: form.sourceId }) } : undefined
     this.#size = form.width && form.height ? { width: form.width, height: form.height } : undefined
+    this.#isCustomShape = form.isCustomShape ?? false
+    this.#typed = {}
+    this.#pace = form.pace ?? 'balanced'
     this.#steps = form.steps
+    this.#guidanceMode = form.guidanceMode
     this.#guidanceScale = form.guidanceScale
+    this.#isPhased = form.isPhased
+    this.#phases = form.phases
     this.#sampler = form.sampler
     this.#schedule = form.schedule
+    this.#speed = form.speed
+    this.#levels = defined({ timesteps: form.timesteps, eta: form.eta, zeroTerminalSnr: form.zeroTerminalSnr })
     this.slots.restore(form.slots ?? [])
   }
+}
+
+function isOnePass(role: string): boolean {
+  return role === 'guidance' || role.startsWith('speed')
+}
+
+function defined<T extends object>(all: T): { [K in keyof T]?: NonNullable<T[K]> } {
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined)) as never
 }

@@ -18,9 +18,15 @@ export function sizeOf(shape: Exclude<ShapeName, 'custom'>, native: Size): Size 
 }
 
 /** The nearest side length that is allowed. */
-export function snapSide(side: number, multiple: number = limits.sizeMultiple): number {
+export function snapSide(
+  side: number,
+  multiple: number = limits.sizeMultiple,
+  min: number = limits.minSize,
+  max: number = limits.maxSize,
+): number {
   const snapped = Math.round(side / multiple) * multiple
-  return Math.min(limits.maxSize, Math.max(limits.minSize, Number.isFinite(snapped) ? snapped : limits.minSize))
+  const [least, most] = [Math.ceil(min / multiple) * multiple, Math.floor(max / multiple) * multiple]
+  return Math.min(most, Math.max(least, Number.isFinite(snapped) ? snapped : least))
 }
 
 /** The named shape with exactly this size, or `custom`. */

@@ -86,6 +86,14 @@ export class SlotsState {
     this.#before = undefined
   }
 
+  /** Those that a choice of speed or guidance puts in, in place of the ones it had put in before. */
+  setAutomatic(slots: readonly StudioSlot[]): void {
+    const own = this.all.filter(({ isAutomatic }) => !isAutomatic)
+    const wanted = slots.filter(({ id }) => !own.some((slot) => slot.id === id))
+    const all = [...own, ...wanted]
+    if (JSON.stringify(all) !== JSON.stringify(this.all)) this.all = all
+  }
+
   restore(slots: readonly StudioSlot[]): void {
     this.all = [...slots]
   }
