@@ -6,9 +6,11 @@ import { ErrorReport, GenerateRequest } from './generate.ts'
 export const JobSource = z.enum(['studio', 'audition', 'sample', 'test', 'story', 'character'])
 export type JobSource = z.infer<typeof JobSource>
 
-/** One picture to make. Its request never changes once it is in the queue. */
+/** One picture to make. Its request never changes once it is in the queue, but for its size after a retry with less. */
 export const Job = z.object({
   id: z.string(),
+  /** What waits is made in the order of this number. */
+  rank: z.number(),
   /** Jobs that were asked for together: one row in the queue. */
   batchId: z.string(),
   /** Its place in the batch, from 0, and how many that has. */
@@ -20,11 +22,16 @@ export const Job = z.object({
   status: z.enum(['waiting', 'running', 'done', 'failed', 'cancelled']),
   request: GenerateRequest,
   createdAt: z.number(),
+  startedAt: z.number().optional(),
+  endedAt: z.number().optional(),
   /** What it is doing, in words for the screen. */
   phase: z.enum(['waiting', 'loading', 'encoding', 'denoising', 'decoding', 'saving', 'done']),
   step: z.int(),
   steps: z.int(),
   etaMs: z.number().optional(),
+  /** Of the running job: time left to the end of its batch, and to the end of all that waits. */
+  batchEtaMs: z.number().optional(),
+  queueEtaMs: z.number().optional(),
   /** Why it takes longer than was said, when it does. */
   slowReason: z.string().optional(),
   /** Small data: URL of the unfinished picture. */
@@ -42,6 +49,8 @@ export const Job = z.object({
   /** What the person should know although it did not stop the job, e.g. words that were not read. */
   notices: z.array(z.string()).optional(),
   error: ErrorReport.optional(),
+  /** A size that should fit into memory, when this one did not. */
+  smaller: z.object({ width: z.int(), height: z.int() }).optional(),
 })
 export type Job = z.infer<typeof Job>
 
@@ -58,11 +67,12 @@ export const QueueState = z.object({
     .optional(),
   /** Stops after the job that runs at this time (ms since 1970). */
   stopAt: z.number().optional(),
-  whenDone: z.enum(['nothing', 'notify', 'sleep']),
+  /** What stopped the queue, or the engine that was started again. */
+  problem: ErrorReport.optional(),
 })
 export type QueueState = z.infer<typeof QueueState>
 
-const jobIds = z.object({ ids: z.array(z.string()).max(limits.maxWaitingJobs) })
+const jobIds = z.object({ ids: z.array(z.string()).max(2 * limits.maxWaitingJobs) })
 
 export const jobRequests = {
   /**
@@ -81,7 +91,9 @@ export const jobRequests = {
   /** Waiting jobs end at once, the running one at the end of its step. */
   'jobs:cancel': { input: jobIds, output: z.void() },
   'jobs:move': {
-    input: jobIds.extend({ to: z.enum(['up', 'down', 'top', 'bottom']) }),
+    input: jobIds.extend({
+      to: z.union([z.enum(['up', 'down', 'top', 'bottom']), z.object({ before: z.string() })]),
+    }),
     output: z.void(),
   },
   /** Failed or cancelled jobs go back into the queue, with the same seed; `size` makes them smaller. */
@@ -89,6 +101,7 @@ export const jobRequests = {
     input: jobIds.extend({ size: z.object({ width: z.int(), height: z.int() }).optional() }),
     output: z.void(),
   },
+  /** The same again, each with a seed of its own, right after what waits. */
   'jobs:duplicate': { input: jobIds, output: z.void() },
   /** Holds jobs back, or lets them go on. */
   'jobs:hold': { input: jobIds.extend({ isHeld: z.boolean() }), output: z.void() },
@@ -101,13 +114,8 @@ export const jobRequests = {
   'queue:resume': { input: z.void(), output: z.void() },
   /** Throws away what was interrupted and what waits; `jobs:undoClear` brings it back. */
   'queue:discard': { input: z.void(), output: z.object({ undoId: z.string(), count: z.int() }) },
-  'queue:set': {
-    input: z.object({
-      stopAt: z.number().nullable().optional(),
-      whenDone: z.enum(['nothing', 'notify', 'sleep']).optional(),
-    }),
-    output: z.void(),
-  },
+  /** When to stop; null never. What happens when all is done is a setting. */
+  'queue:stopAt': { input: z.object({ at: z.number().nullable() }), output: z.void() },
   /** How long jobs like this take here, from the last of them; nothing while none has been made. */
   'jobs:estimate': {
     input: z.object({ request: GenerateRequest }),
@@ -119,8 +127,7 @@ export const jobEvents = [
   /** Jobs that came or changed. */
   z.object({ type: z.literal('jobs:changed'), jobs: z.array(Job) }),
   z.object({ type: z.literal('jobs:gone'), ids: z.array(z.string()) }),
-  /** The state of the queue, and, after a change of order, the ids of all that waits in order. */
-  z.object({ type: z.literal('queue:changed'), queue: QueueState, order: z.array(z.string()).optional() }),
+  z.object({ type: z.literal('queue:changed'), queue: QueueState }),
   /** One a batch, when its last job is over. */
   z.object({
     type: z.literal('batch:finished'),
