@@ -17,13 +17,15 @@ const StoredState = Job.omit({
   interruptions: z.int(),
   /** How often the engine ended while this job ran. */
   crashes: z.int(),
+  /** The person cancelled it, but it was still running. */
+  isGivenUp: z.boolean().optional(),
 })
 export type StoredState = z.infer<typeof StoredState>
 
 const StoredJob = StoredState.extend({ request: Job.shape.request })
 export type StoredJob = z.infer<typeof StoredJob>
 
-const StoredQueue = QueueState.omit({ interrupted: true, problem: true })
+const StoredQueue = QueueState.omit({ problem: true })
 export type StoredQueue = z.infer<typeof StoredQueue>
 
 /** A line of the journal. All say how things are and not what is different, so that one that is applied twice does no harm. */

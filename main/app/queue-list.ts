@@ -112,10 +112,14 @@ export function isOver({ status }: Pick<Job, 'status'>): boolean {
 /** What of a job is not written down: it is known anew at the next step, or, of the request, written once. */
 const passing = ['request', 'preview', 'etaMs', 'batchEtaMs', 'queueEtaMs', 'slowReason', 'isStopping'] as const
 
-export function storedState({ job, interruptions, crashes }: Entry): StoredState {
+export function storedState({ job, interruptions, crashes, stop }: Entry): StoredState {
   const state: Partial<Job> = { ...job }
   for (const key of passing) delete state[key]
-  return { ...(state as Omit<Job, (typeof passing)[number]>), interruptions, crashes }
+  return {
+    ...(state as Omit<Job, (typeof passing)[number]>),
+    ...{ interruptions, crashes },
+    ...(stop === 'cancel' ? { isGivenUp: true } : {}),
+  }
 }
 
 export function stored(entry: Entry): StoredJob {

@@ -20,9 +20,9 @@ export type RunOptions = {
   /** Where what is done of a job is kept, if it is. */
   checkpointOf: (id: string) => string | undefined
   /** Something about it is different. */
-  onProgress: (entry: Entry) => void
+  onProgress: () => void
   /** Its picture is saved: to be on disk before anything else happens. */
-  onSaved: (entry: Entry, image: ImageRecord) => Promise<void>
+  onSaved: (image: ImageRecord) => Promise<void>
 }
 
 /** Makes the picture of one job and saves it. Whoever wants it to stop sets `entry.stop` and tells the engine. */
@@ -31,7 +31,7 @@ export async function runEntry(entry: Entry, options: RunOptions): Promise<Outco
   try {
     if (entry.unsaved) {
       job.phase = 'saving'
-      options.onProgress(entry)
+      options.onProgress()
       await entry.unsaved()
       return { type: 'done' }
     }
@@ -44,6 +44,7 @@ export async function runEntry(entry: Entry, options: RunOptions): Promise<Outco
       id: job.id,
       modelFolder,
       request,
+      makesThumb: true,
       ...(checkpointFile === undefined ? {} : { checkpointFile }),
     })) {
       const outcome = await apply(entry, event, options)
@@ -67,7 +68,15 @@ async function apply(entry: Entry, event: JobEvent, options: RunOptions): Promis
       job.step = event.step
       job.steps = event.steps
       clock!.stepTimes.push(now)
-      if (event.previewPng) job.preview = `data:image/png;base64,${Buffer.from(event.previewPng).toString('base64')}`
+      if (event.previewPng) job.preview = dataUrl(event.previewPng)
+      break
+    case 'resumed':
+      job.step = event.step
+      job.steps = event.steps
+      if (event.previewPng) job.preview = dataUrl(event.previewPng)
+      break
+    case 'applied':
+      job.appliedMs = event.ms
       break
     case 'image':
       await save(entry, event, options)
@@ -85,7 +94,7 @@ async function apply(entry: Entry, event: JobEvent, options: RunOptions): Promis
       event satisfies never
   }
   tellTime(entry, options)
-  options.onProgress(entry)
+  options.onProgress()
   return undefined
 }
 
@@ -97,7 +106,7 @@ async function save(entry: Entry, event: Extract<JobEvent, { type: 'image' }>, o
     const image = await options.library.add(png, { prompt: job.request.prompt, seed, width, height })
     delete entry.unsaved
     job.imageId = image.id
-    await options.onSaved(entry, image)
+    await options.onSaved(image)
   }
   await entry.unsaved()
   options.pace.finished(clock!, options.now(), png.length)
@@ -109,6 +118,10 @@ function tellTime({ job, clock }: Entry, { pace, now, whySlow }: RunOptions): vo
   if (said) job.etaMs = Math.round(said.ms)
   if (!said?.isSlow) delete job.slowReason
   else job.slowReason ??= whySlow()
+}
+
+function dataUrl(png: Uint8Array): string {
+  return `data:image/png;base64,${Buffer.from(png).toString('base64')}`
 }
 
 /** The request as the engine takes it: adapters by their files. */

@@ -137,3 +137,6 @@ export const jobEvents = [
     cancelled: z.int(),
   }),
 ] as const
+
+/** What the queue tells unasked. */
+export type JobEvent = z.infer<(typeof jobEvents)[number]>
