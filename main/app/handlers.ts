@@ -1,18 +1,21 @@
-import { VignetteError } from '../../models/errors.ts'
 import type { DeviceReport } from '../../preload/contract/models.ts'
-import { checkRequest, fillDefaults, fillFromAdapters } from '../engine/client.ts'
 import type { AdapterSets } from './adapter-sets.ts'
 import type { AdapterLibrary } from './adapters.ts'
-import { promptHandlers } from './handlers/prompt.ts'
-import type { Prompts } from './prompts.ts'
 import type { Handlers } from './answer.ts'
+import { adapterHandlers } from './handlers/adapters.ts'
 import { appHandlers, type AppParts } from './handlers/app.ts'
+import { imageHandlers } from './handlers/images.ts'
+import { jobHandlers } from './handlers/jobs.ts'
+import { modelHandlers } from './handlers/models.ts'
+import { promptHandlers } from './handlers/prompt.ts'
 import { setHandlers } from './handlers/sets.ts'
 import { networkHandlers, settingHandlers } from './handlers/settings.ts'
 import { modelRecord, type InstalledModels } from './installed-models.ts'
 import type { Jobs } from './jobs.ts'
 import type { Library } from './library.ts'
 import type { Network } from './network.ts'
+import type { Pace } from './pace.ts'
+import type { Prompts } from './prompts.ts'
 import { samplePrompts } from './sample-prompts.ts'
 import type { Dialogs } from './services.ts'
 import type { SettingsStore } from './settings.ts'
@@ -21,12 +24,10 @@ export type HandlerParts = Omit<AppParts, 'census'> & {
   version: string
   startedAt: number
   jobs: Jobs
+  pace: Pace
   library: Library
   models: InstalledModels
-  adapters: Pick<
-    AdapterLibrary,
-    'list' | 'inspect' | 'add' | 'cancel' | 'remove' | 'undo' | 'link' | 'unlink' | 'infosOf'
-  >
+  adapters: AdapterLibrary
   sets: AdapterSets
   settings: SettingsStore
   network: Network
@@ -37,14 +38,15 @@ export type HandlerParts = Omit<AppParts, 'census'> & {
   dialogs: Dialogs
 }
 
-/** One short function per request of the contract. */
+/** One short function per request of the contract: each area has a file of its own. */
 export function createHandlers(parts: HandlerParts): Handlers {
-  const { version, startedAt, jobs, library, models, adapters, settings, prompts, device, reveal, dialogs } = parts
+  const { version, startedAt, jobs, library, models, settings, device } = parts
   return {
     'app:state': async () => ({
       version,
       startedAt,
       jobs: jobs.list(),
+      queue: jobs.state(),
       images: library.list(),
       models: (await models.list()).map(modelRecord),
       device: device(),
@@ -52,41 +54,15 @@ export function createHandlers(parts: HandlerParts): Handlers {
       isSettingUp: !models.isReady,
       settings: settings.get(),
     }),
-    'jobs:add': async (raw) => {
-      const request = checkRequest(raw)
-      const { manifest } = await models.find(request.model)
-      // In a request of the window `file` is an id of the library; a slot at weight 0 may be of a file that is gone.
-      const used = request.adapters.filter(({ weight, textWeight }) => weight !== 0 || (textWeight ?? 0) !== 0)
-      const infos = await adapters.infosOf(
-        used.map(({ file }) => file),
-        request.model,
-      )
-      const adapted = fillFromAdapters({ ...request, adapters: used }, manifest, infos)
-      return { jobId: await jobs.add(fillDefaults(adapted.request, manifest), adapted.notices) }
-    },
-    'jobs:cancel': ({ jobId }) => jobs.cancel(jobId),
+    ...appHandlers({ ...parts, census: () => census(parts) }),
+    ...jobHandlers(parts),
+    ...imageHandlers(parts),
+    ...adapterHandlers(parts),
     ...setHandlers(parts),
+    ...modelHandlers(parts),
+    ...promptHandlers(parts),
     ...settingHandlers(parts),
     ...networkHandlers(parts),
-    ...appHandlers({ ...parts, census: () => census(parts) }),
-    ...promptHandlers({ prompts }),
-    'images:reveal': ({ id }) => {
-      const file = library.fileOf(id)
-      if (file === undefined) throw new VignetteError('file-unreadable', 'This picture is not in the library any more.')
-      reveal(file)
-    },
-    'adapters:list': ({ model }) => adapters.list(model),
-    'adapters:choose': ({ what }) => dialogs.choose(what),
-    'adapters:inspect': ({ files, model }) => adapters.inspect(files, model),
-    'adapters:add': ({ file, model, isLink }) => adapters.add(file, model, isLink),
-    'adapters:cancel': ({ file }) => adapters.cancel(file),
-    'adapters:remove': ({ id }) => adapters.remove(id),
-    'adapters:undo': async ({ undoId, model }) => {
-      const adapter = await adapters.undo(undoId, model)
-      return adapter ? { adapter } : {}
-    },
-    'adapters:link': ({ folder }) => adapters.link(folder),
-    'adapters:unlink': ({ folder }) => adapters.unlink(folder),
   }
 }
 

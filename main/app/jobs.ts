@@ -138,8 +138,8 @@ export class Jobs {
     const waiting = this.#of(ids).filter(({ job }) => job.status === 'waiting')
     const running = this.#of(ids).find(({ job }) => job.status === 'running')
     for (const entry of waiting) this.#finish(entry, 'cancelled')
-    if (running) this.#stop(running, 'cancel')
-    await this.#record.show([...waiting, ...(running ? [running] : [])])
+    await this.#record.show(waiting)
+    if (running) await this.#stop(running, 'cancel')
     this.#record.tellBatches(waiting)
   }
 
@@ -234,9 +234,8 @@ export class Jobs {
   /** `now`, by whoever: the running job keeps what it has done. */
   async pauseBecause(reason: NonNullable<QueueState['pausedBy']>, problem?: ErrorReport): Promise<void> {
     const running = this.#list.running()
-    if (running && !running.stop) this.#stop(running, 'pause')
     await this.#record.setQueue({ isPaused: true, pausedBy: reason, isPausingAfterCurrent: false, problem })
-    if (running) this.#record.tell([running])
+    if (running && !running.stop) await this.#stop(running, 'pause')
   }
 
   /** Goes on. With a reason, only when it was that which paused the queue. */
@@ -274,7 +273,7 @@ export class Jobs {
     this.#isClosing = true
     clearTimeout(this.#stopTimer)
     const running = this.#list.running()
-    if (running) this.#stop(running, 'close')
+    if (running) await this.#stop(running, 'close')
     let timer: NodeJS.Timeout | undefined
     await Promise.race([this.#working, new Promise((resolve) => (timer = setTimeout(resolve, closeMs)))])
     clearTimeout(timer)
@@ -313,11 +312,9 @@ export class Jobs {
     Object.assign(job, { phase: 'loading', step: job.resumesAt ?? 0, startedAt: this.#now() })
     entry.interruptions++
     await this.#record.show([entry])
-    const { engine: _, emit: __, ...options } = this.#options
     const rest = timeAfter(entry, this.#list, this.#options.pace, this.#now)
     const outcome = await runEntry(entry, {
-      ...options,
-      engine: this.#options.engine,
+      ...this.#options,
       now: this.#now,
       whySlow,
       checkpointOf: (id) => this.#checkpointOf(id),
@@ -417,9 +414,10 @@ export class Jobs {
     delete entry.clock
   }
 
-  #stop(entry: Entry, why: NonNullable<Entry['stop']>): void {
+  async #stop(entry: Entry, why: NonNullable<Entry['stop']>): Promise<void> {
     entry.stop = why
     entry.job.isStopping = true
+    await this.#record.show([entry])
     this.#options.engine.cancel(entry.job.id)
   }
 

@@ -129,7 +129,7 @@ export class QueueJournal {
     this.#next = undefined
     const isUrgent = this.#pending.length > 0
     const text = [...this.#pending, ...this.#steps.values()].map((line) => `${line}\n`).join('')
-    const closing = this.#pending.findLast((line) => line.startsWith('{"closed"'))
+    const closing = this.#pending.find((line) => line.startsWith('{"closed"'))
     this.#pending = []
     this.#steps.clear()
     try {

@@ -71,7 +71,7 @@ export class QueueList {
    */
   ranksFor(count: number, place: Place, isAhead: boolean): { ranks: number[]; changed: Entry[] } {
     const waiting = this.waiting()
-    const at = isAhead ? waiting.findLastIndex(({ job }) => isStudioJob(job)) + 1 : waiting.length
+    const at = isAhead ? lastIndex(waiting, ({ job }) => isStudioJob(job)) + 1 : waiting.length
     return this.#ranksAt(waiting, place === 'front' ? 0 : at, count)
   }
 
@@ -133,9 +133,14 @@ function placeOf(waiting: readonly Entry[], moved: ReadonlySet<string>, to: Move
   if (to === 'top') return 0
   if (to === 'bottom') return stayBefore(waiting.length)
   if (to === 'up') return Math.max(0, stayBefore(waiting.findIndex(isMoved)) - 1)
-  if (to === 'down') return Math.min(stayBefore(waiting.findLastIndex(isMoved)) + 1, stayBefore(waiting.length))
+  if (to === 'down') return Math.min(stayBefore(lastIndex(waiting, isMoved)) + 1, stayBefore(waiting.length))
   const at = waiting.findIndex(({ job }) => job.id === to.before)
   return stayBefore(at < 0 ? waiting.length : at)
+}
+
+function lastIndex(list: readonly Entry[], is: (entry: Entry) => boolean): number {
+  for (let i = list.length - 1; i >= 0; i--) if (is(list[i])) return i
+  return -1
 }
 
 /** `count` growing numbers after `low` and before `high`. */

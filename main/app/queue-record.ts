@@ -129,7 +129,8 @@ export class QueueRecord {
   }
 
   #storedQueue(): StoredQueue {
-    const { problem: _, ...queue } = this.#queue
+    const queue = { ...this.#queue }
+    delete queue.problem
     return queue
   }
 

@@ -6,12 +6,7 @@ import type { Entry, FilledRequest, QueueList } from './queue-list.ts'
 const freshMs = 2000
 
 /** Tells of the running job when its batch and the whole queue will be done, as far as each kind of picture has been made. */
-export function timeAfter(
-  { job }: Entry,
-  list: QueueList,
-  pace: Pace,
-  now: () => number,
-): { tell: () => void } {
+export function timeAfter({ job }: Entry, list: QueueList, pace: Pace, now: () => number): { tell: () => void } {
   let rest: { batch: number | undefined; queue: number | undefined } = { batch: undefined, queue: undefined }
   let addedUpAt = -Infinity
   return {

@@ -16,8 +16,10 @@ import { Jobs } from './jobs.ts'
 import { Library } from './library.ts'
 import { createLog, type Log } from './log.ts'
 import { Network } from './network.ts'
+import { Pace } from './pace.ts'
 import { PromptLists } from './prompt-lists.ts'
 import { Prompts } from './prompts.ts'
+import { freeBytesAt } from './queue-failures.ts'
 import { openSettings, type SettingsStore } from './settings.ts'
 import { clearBin, Storage } from './storage.ts'
 
@@ -42,6 +44,8 @@ export type ServiceOptions = {
   promptWorker: string
   /** Adapters that come with Vignette. */
   starterAdapters?: string
+  /** All that waited is made. */
+  onIdle?: () => void
 }
 
 export type Dialogs = {
@@ -56,6 +60,7 @@ export type Services = {
   log: Log
   settings: SettingsStore
   library: Library
+  jobs: Jobs
   /** Starts the engine to learn what it runs on; the first picture then starts sooner. */
   warmUp(): Promise<void>
   /** Leaves the queue as it is for the next start, and ends the engine. */
@@ -122,18 +127,25 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     }
   }
 
+  const pictures = join(home, 'pictures')
+  const pace = await Pace.open(join(home, 'pace.json'))
   const jobs = await Jobs.open({
-    file: join(home, 'queue.json'),
+    file: join(home, 'queue.jsonl'),
+    checkpointFolder: join(home, 'checkpoints'),
     engine,
     library,
+    pace,
     folderOf: async (id) => (await models.find(id)).folder,
     adapterFileOf: (id) => adapters.fileOf(id),
-    onChange: (job) => emit({ type: 'job:changed', job }),
+    settings: () => settings.get(),
+    emit,
     onImage: (image) => emit({ type: 'image:added', image }),
     onCrash(message) {
       emit({ type: 'engine:crashed', message })
       void askDevice() // the new engine may have left a failing graphics card
     },
+    ...(options.onIdle ? { onIdle: options.onIdle } : {}),
+    freeBytes: () => freeBytesAt(pictures),
     log,
   })
   void models.ready().then(async () => emit({ type: 'models:changed', models: (await models.list()).map(modelRecord) }))
@@ -150,12 +162,13 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     handlers: createHandlers({
       ...{ home, logFile, network, storage, desktop: { ...noDesktop, ...options.desktop } },
       emptyBin: async () => void (await clearBin(adapterBin, 0)),
-      ...{ version, startedAt, jobs, library, models, adapters, sets, settings, prompts, reveal, dialogs },
+      ...{ version, startedAt, jobs, pace, library, models, adapters, sets, settings, prompts, reveal, dialogs },
       device: () => device,
     }),
     log,
     settings,
     library,
+    jobs,
     warmUp: askDevice,
     async close() {
       await jobs.close()

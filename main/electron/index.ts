@@ -39,7 +39,7 @@ async function start(): Promise<void> {
       dialogs,
       emit(event) {
         sendEvent(event)
-        if (event.type === 'job:changed') showProgress(event.job)
+        if (event.type === 'jobs:changed') event.jobs.forEach(showProgress)
       },
     })
     lockPages(services.log)

@@ -38,9 +38,9 @@ export async function openWindow(settings: SettingsStore): Promise<BrowserWindow
 }
 
 /** The running job's progress on the icon in the taskbar or dock. */
-export function showProgress({ status, index, step, steps, request }: Job): void {
+export function showProgress({ status, step, steps }: Job): void {
   if (status === 'waiting') return
-  const share = status === 'running' ? (index + step / Math.max(1, steps)) / request.count : -1 // -1 takes the bar away
+  const share = status === 'running' ? step / Math.max(1, steps) : -1 // -1 takes the bar away
   for (const window of BrowserWindow.getAllWindows()) window.setProgressBar(share)
 }
 

@@ -71,7 +71,7 @@ export class AppModel {
       this.isWelcomeDismissed = state.settings.isWelcomeDismissed ?? false
       this.settings.replace(state.settings)
       this.shell.restore()
-      this.jobs.replace(state.jobs, state.queue)
+      this.jobs.replace(state.jobs, state.queue, state.startedAt)
       this.library.replace(state.images, state.startedAt)
       this.form.models = this.models.all = state.models
       if (state.settings.form) this.form.restore(state.settings.form)

@@ -3,35 +3,52 @@ import type { GenerateRequestInput } from '../../preload/contract/generate.ts'
 import type { Job, JobSource, QueueState } from '../../preload/contract/jobs.ts'
 import { invoke } from '../api.ts'
 
-const idle: QueueState = { isPaused: false, isPausingAfterCurrent: false, whenDone: 'nothing' }
+const idle: QueueState = { isPaused: false, isPausingAfterCurrent: false }
 
-/** The queue as main tells it. Lists are replaced whole, so that one changed job repaints one card. */
+/**
+ * The queue as main tells it. What waits, what runs and what is over are lists of their own, replaced whole only when
+ * something came, went or moved: a step of the running job costs nothing however many wait.
+ */
 export class JobsState {
-  all = $state.raw<Job[]>([])
+  running = $state.raw<Job | undefined>()
+  /** In the order in which they will be made. */
+  waiting = $state.raw<Job[]>([])
+  /** Done, failed and cancelled, in the order in which they ended. */
+  over = $state.raw<Job[]>([])
   queue = $state.raw<QueueState>(idle)
   /** Failed jobs that the person has put away. */
   #dismissed = $state.raw<string[]>([])
+  /** When the application was started: failures before that are history. */
+  #since = 0
+  readonly #byId = new Map<string, Job>() // eslint-disable-line svelte/prefer-svelte-reactivity -- the lists are what is watched
 
-  readonly running = $derived(this.all.find((job) => job.status === 'running'))
-  readonly waiting = $derived(this.all.filter((job) => job.status === 'waiting'))
+  /** All there are: what is over, what runs, what waits. */
+  readonly all = $derived([...this.over, ...(this.running ? [this.running] : []), ...this.waiting])
   /** The newest job when it failed: its error stands where its picture would. */
   readonly failed = $derived.by(() => {
-    const last = this.all.filter((job) => job.status !== 'waiting' && job.status !== 'running').at(-1)
-    return last?.status === 'failed' && !this.#dismissed.includes(last.id) ? last : undefined
+    const last = this.over.at(-1)
+    const isNew = last?.status === 'failed' && (last.endedAt ?? Infinity) >= this.#since
+    return isNew && !this.#dismissed.includes(last.id) ? last : undefined
   })
 
-  replace(jobs: Job[], queue: QueueState): void {
-    this.all = jobs
+  replace(jobs: Job[], queue: QueueState, startedAt = 0): void {
+    this.#since = startedAt
+    this.#byId.clear()
+    for (const job of jobs) this.#byId.set(job.id, job)
+    this.#sort()
     this.queue = queue
   }
 
   apply(event: AppEvent): void {
     if (event.type === 'jobs:changed') this.#change(event.jobs)
-    else if (event.type === 'jobs:gone') this.all = this.all.filter(({ id }) => !event.ids.includes(id))
-    else if (event.type === 'queue:changed') {
-      this.queue = event.queue
-      if (event.order) this.#reorder(event.order)
-    }
+    else if (event.type === 'jobs:gone') {
+      for (const id of event.ids) this.#byId.delete(id)
+      this.#sort()
+    } else if (event.type === 'queue:changed') this.queue = event.queue
+  }
+
+  find(id: string): Job | undefined {
+    return this.#byId.get(id)
   }
 
   async add(
@@ -48,9 +65,7 @@ export class JobsState {
 
   /** Shows at once that a cancel was heard; main's next word about the job replaces this. */
   markStopping(ids: readonly string[]): void {
-    this.all = this.all.map((job) =>
-      ids.includes(job.id) && job.status === 'running' ? { ...job, isStopping: true } : job,
-    )
+    if (this.running && ids.includes(this.running.id)) this.running = { ...this.running, isStopping: true }
   }
 
   dismiss(id: string): void {
@@ -58,17 +73,25 @@ export class JobsState {
   }
 
   #change(changed: readonly Job[]): void {
-    const byId: Record<string, Job | undefined> = Object.fromEntries(changed.map((job) => [job.id, job]))
-    const known: Record<string, true> = Object.fromEntries(this.all.map(({ id }) => [id, true]))
-    this.all = [...this.all.map((job) => byId[job.id] ?? job), ...changed.filter(({ id }) => !known[id])]
+    const [first] = changed
+    const isStep = changed.length === 1 && first.status === 'running' && this.running?.id === first.id
+    for (const job of changed) this.#byId.set(job.id, job)
+    if (isStep) this.running = first
+    else this.#sort()
   }
 
-  #reorder(order: readonly string[]): void {
-    const places: Record<string, number | undefined> = Object.fromEntries(order.map((id, i) => [id, i]))
-    const waiting = this.all.filter(({ id }) => places[id] !== undefined)
-    waiting.sort((a, b) => places[a.id]! - places[b.id]!)
-    let next = 0
-    this.all = this.all.map((job) => (places[job.id] === undefined ? job : waiting[next++]))
+  #sort(): void {
+    const waiting: Job[] = []
+    const over: Job[] = []
+    let running: Job | undefined
+    for (const job of this.#byId.values()) {
+      if (job.status === 'running') running = job
+      else if (job.status === 'waiting') waiting.push(job)
+      else over.push(job)
+    }
+    this.running = running
+    this.waiting = waiting.sort((a, b) => a.rank - b.rank)
+    this.over = over.sort((a, b) => (a.endedAt ?? 0) - (b.endedAt ?? 0))
   }
 }
 

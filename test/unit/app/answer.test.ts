@@ -9,19 +9,23 @@ const handlers = (part: Partial<Handlers>) => part as Handlers
 describe('answer', () => {
   it('gives the handler a validated request with its defaults, and packs what it returns', async () => {
     let seen: GenerateRequest | undefined
-    const reply = await answer(handlers({ 'jobs:add': (request) => ((seen = request), { jobId: 'a' }) }), 'jobs:add', {
-      prompt: 'a barn',
+    const value = { batchId: 'b', jobIds: ['a'] }
+    const reply = await answer(handlers({ 'jobs:add': ({ requests }) => ((seen = requests[0]), value) }), 'jobs:add', {
+      requests: [{ prompt: 'a barn' }],
     })
-    expect(reply).toEqual({ ok: true, value: { jobId: 'a' } })
+    expect(reply).toEqual({ ok: true, value })
     expect(seen).toMatchObject({ prompt: 'a barn', negativePrompt: '', count: 1, model: 'starter' })
   })
 
   it('refuses what the contract does not allow, and says which field', async () => {
     const add = handlers({ 'jobs:add': () => expect.unreachable() })
     for (const raw of [{ prompt: 1 }, undefined, { prompt: 'a', steps: 0 }, { prompt: 'a', sampler: 'none' }]) {
-      expect(await answer(add, 'jobs:add', raw)).toMatchObject({ ok: false, error: { code: 'bad-request' } })
+      expect(await answer(add, 'jobs:add', { requests: [raw] })).toMatchObject({
+        ok: false,
+        error: { code: 'bad-request' },
+      })
     }
-    const reply = await answer(add, 'jobs:add', { prompt: 'a', width: 500 })
+    const reply = await answer(add, 'jobs:add', { requests: [{ prompt: 'a', width: 500 }] })
     expect(reply).toMatchObject({
       ok: false,
       error: { code: 'bad-request', message: expect.stringMatching(/multiple of 8.*width/s) },
@@ -49,7 +53,7 @@ describe('answer', () => {
         throw bug
       },
     })
-    const reply = await answer(throwing, 'jobs:cancel', { jobId: 'x' }, (_, error) => faults.push(error))
+    const reply = await answer(throwing, 'jobs:cancel', { ids: ['x'] }, (_, error) => faults.push(error))
     expect(reply).toMatchObject({ ok: false, error: { code: 'internal' } })
     expect(faults).toEqual([bug])
   })

@@ -1,110 +1,71 @@
-import { existsSync, readFileSync } from 'node:fs'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { rm, writeFile } from 'node:fs/promises'
+import { readFileSync, existsSync } from 'node:fs'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { Jobs, type JobsOptions } from '../../../main/app/jobs.ts'
+import type { Jobs } from '../../../main/app/jobs.ts'
 import { VignetteError } from '../../../models/errors.ts'
-import { GenerateRequest } from '../../../preload/contract/generate.ts'
-import { type ImageRecord } from '../../../preload/contract/images.ts'
-import { type Job } from '../../../preload/contract/jobs.ts'
-import { FakeEngine } from './fake-engine.ts'
+import { addEach, filled, JobsDesk, promptsOf, until } from './jobs-desk.ts'
 
-const request = (prompt: string, part: object = {}) =>
-  GenerateRequest.parse({
-    prompt,
-    width: 64,
-    height: 64,
-    steps: 4,
-    seed: 1,
-    sampler: 'euler',
-    schedule: 'normal',
-    guidanceScale: 3,
-    ...part,
-  }) as Parameters<Jobs['add']>[0]
-
-let folder: string
-let engine: FakeEngine
-let shown: Job[]
-let images: ImageRecord[]
-let crashes: string[]
-let time: number
-let save: () => Promise<void>
-let opened: Jobs[]
-
+let desk: JobsDesk
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'vignette-jobs-'))
-  engine = new FakeEngine()
-  shown = []
-  images = []
-  crashes = []
-  time = 0
-  save = async () => {}
-  opened = []
+  desk = await JobsDesk.make()
 })
-afterEach(async () => {
-  await Promise.all(opened.map((jobs) => jobs.close()))
-  await rm(folder, { recursive: true, force: true })
-})
+afterEach(() => desk.remove())
 
-async function open(part: Partial<JobsOptions> = {}): Promise<Jobs> {
-  const jobs = await Jobs.open({
-    file: join(folder, 'queue.json'),
-    engine,
-    library: {
-      add: async (_, { prompt, seed, width, height }) => {
-        await save()
-        return { id: `${prompt}-${seed}`, url: '', file: '', prompt, seed, width, height, createdAt: 0 }
-      },
-    },
-    folderOf: async () => '/models/tiny',
-    adapterFileOf: async (id) => {
-      if (id.startsWith('gone/')) throw new VignetteError('file-unreadable', 'gone')
-      return `/home/${id}`
-    },
-    onChange: (job) => void shown.push({ ...job }),
-    onImage: (image) => void images.push(image),
-    onCrash: (message) => void crashes.push(message),
-    log: { info: () => {}, warn: () => {}, error: () => {} },
-    now: () => time,
-    ...part,
-  })
-  opened.push(jobs)
-  return jobs
-}
-
-const onDisk = async () =>
-  JSON.parse(await readFile(join(folder, 'queue.json'), 'utf8')) as { jobs: { id: string; interruptions: number }[] }
-const until = (condition: () => unknown) => expect.poll(condition, { timeout: 5000, interval: 5 }).toBeTruthy()
 const statusOf = (jobs: Jobs, id: string) => jobs.list().find((job) => job.id === id)?.status
+const started = (count: number) => until(() => desk.engine.started.length === count)
 
 describe('the queue', () => {
   it('makes jobs one at a time, in order, and saves what comes', async () => {
-    const jobs = await open()
-    const first = await jobs.add(request('first'))
-    const second = await jobs.add(request('second'))
-    await until(() => engine.started.length === 1)
-    expect(engine.current).toMatchObject({ id: first, modelFolder: '/models/tiny', request: { prompt: 'first' } })
+    const jobs = await desk.open()
+    const [first, second] = await addEach(jobs, ['first', 'second'])
+    await started(1)
+    expect(desk.engine.current).toMatchObject({ id: first, modelFolder: '/models/tiny', request: { prompt: 'first' } })
     expect(statusOf(jobs, second)).toBe('waiting')
-    engine.sendImage()
-    engine.send({ type: 'finished', jobId: first })
-    await until(() => engine.started.length === 2)
-    expect(engine.current.id).toBe(second)
-    expect(images.map(({ id }) => id)).toEqual(['first-1'])
-    expect(jobs.list()[0]).toMatchObject({ status: 'done', images: ['first-1'] })
-    expect((await onDisk()).jobs.map(({ id }) => id)).toEqual([second])
+    await desk.finish()
+    await started(2)
+    expect(desk.engine.current.id).toBe(second)
+    expect(desk.images.map(({ id }) => id)).toEqual(['first-1'])
+    expect(jobs.list().find(({ id }) => id === first)).toMatchObject({ status: 'done', imageId: 'first-1' })
+    expect((await desk.onDisk()).jobs.map(({ id, status }) => [id, status])).toEqual([
+      [first, 'done'],
+      [second, 'running'],
+    ])
+  })
+
+  it('takes a thousand jobs with one write and one event', async () => {
+    const jobs = await desk.open()
+    const before = (await desk.text()).split('\n').length
+    const began = performance.now()
+    const requests = Array.from({ length: 1000 }, (_, i) => ({ request: filled(`p${i}`, { seed: i }) }))
+    const { jobIds } = await jobs.add(requests)
+    expect(performance.now() - began).toBeLessThan(1000)
+    expect(new Set(jobIds).size).toBe(1000)
+    const put = (await desk.text()).split('\n').slice(before - 1)
+    expect(put.filter((line) => line.startsWith('{"put"'))).toHaveLength(1)
+    const all = desk.events.filter((event) => event.type === 'jobs:changed' && event.jobs.length > 1)
+    expect(all).toHaveLength(1)
+    await started(1)
+    expect(jobs.list().map(({ place, batchSize }) => [place, batchSize])).toEqual(requests.map((_, i) => [i, 1000]))
+    await expect(jobs.add(Array.from({ length: 9002 }, () => ({ request: filled('more') })))).rejects.toMatchObject({
+      code: 'bad-request',
+    })
   })
 
   it('gives the engine adapters by their files, and fails a job whose adapter is gone', async () => {
-    const jobs = await open()
-    const first = await jobs.add(request('first', { adapters: [{ file: 'own/ink.safetensors', weight: 0.5 }] }), [
-      'ink sets',
-    ])
-    await jobs.add(request('second', { adapters: [{ file: 'gone/ink.safetensors' }] }))
-    await until(() => engine.started.length === 1)
-    expect(engine.current.request.adapters).toMatchObject([{ file: '/home/own/ink.safetensors', weight: 0.5 }])
-    for (const message of ['ink sets', 'new']) engine.send({ type: 'notice', jobId: first, message })
-    engine.send({ type: 'finished', jobId: first })
+    const jobs = await desk.open()
+    const [first] = (
+      await jobs.add([
+        {
+          request: filled('first', { adapters: [{ file: 'own/ink.safetensors', weight: 0.5 }] }),
+          notices: ['ink sets'],
+        },
+      ])
+    ).jobIds
+    await addEach(jobs, ['second'], { adapters: [{ file: 'gone/ink.safetensors' }] })
+    await started(1)
+    expect(desk.engine.current.request.adapters).toMatchObject([{ file: '/home/own/ink.safetensors', weight: 0.5 }])
+    for (const message of ['ink sets', 'new']) desk.engine.send({ type: 'notice', jobId: first, message })
+    await desk.finish()
     await until(() => jobs.list()[1].status === 'failed')
     expect(jobs.list()[0]).toMatchObject({
       notices: ['ink sets', 'new'],
@@ -113,167 +74,199 @@ describe('the queue', () => {
     expect(jobs.list()[1].error?.code).toBe('file-unreadable')
   })
 
-  it('has a job on disk before it shows it', async () => {
-    const wasOnDisk: boolean[] = []
-    const file = join(folder, 'queue.json')
-    const look = (job: Job) => wasOnDisk.push(existsSync(file) && readFileSync(file, 'utf8').includes(job.id))
-    const jobs = await open({ onChange: (job) => void (job.status === 'waiting' && look(job)) })
-    for (const prompt of ['a', 'b', 'c']) await jobs.add(request(prompt))
-    expect(wasOnDisk).toEqual([true, true, true])
-  })
-
-  it('tells steps, previews and, from the second step on, the time left', async () => {
-    const jobs = await open()
-    const jobId = await jobs.add(request('a'))
-    await until(() => engine.started.length === 1)
-    engine.send({ type: 'phase', jobId, index: 0, phase: 'denoising' })
-    await until(() => shown.at(-1)?.phase === 'denoising')
-    expect(shown.at(-1)?.etaMs).toBeUndefined()
-    time = 1000
-    engine.send({ type: 'step', jobId, index: 0, step: 1, steps: 4, previewPng: Uint8Array.of(137, 80) })
-    await until(() => shown.at(-1)?.step === 1)
-    // Three steps of a second, and decoding guessed at two steps.
-    expect(shown.at(-1)).toMatchObject({ etaMs: 5000, preview: 'data:image/png;base64,iVA=' })
-  })
-
-  it('cancels a waiting job at once and a running one through the engine', async () => {
-    const jobs = await open()
-    const first = await jobs.add(request('first'))
-    const second = await jobs.add(request('second'))
-    await until(() => engine.started.length === 1)
-    await jobs.cancel(second)
-    expect(statusOf(jobs, second)).toBe('cancelled')
-    await jobs.cancel(first)
-    expect(shown.some((job) => job.id === first && job.isStopping)).toBe(true)
-    await until(() => statusOf(jobs, first) === 'cancelled')
-    expect(engine.started).toHaveLength(1)
-    await expect.poll(async () => (await onDisk()).jobs).toEqual([])
-    await expect(jobs.cancel('unknown')).rejects.toMatchObject({ code: 'bad-request' })
-  })
-
-  it('fails the job of an engine that died, says so, and goes on', async () => {
-    const jobs = await open()
-    const first = await jobs.add(request('first'))
-    const second = await jobs.add(request('second'))
-    await until(() => engine.started.length === 1)
-    engine.send({
-      type: 'failed',
-      jobId: first,
-      error: { code: 'engine-crashed', message: 'It stopped.', hint: 'It is back.' },
+  it('has every transition on disk before it shows it', async () => {
+    const late: string[] = []
+    const jobs = await desk.open({
+      emit: (event) => {
+        desk.events.push(structuredClone(event))
+        if (event.type !== 'jobs:changed') return
+        const text = existsSync(desk.file) ? readFileSync(desk.file, 'utf8') : ''
+        for (const { id, status, step } of event.jobs) {
+          const last = text
+            .split('\n')
+            .filter((line) => line.includes(id) && !line.startsWith('{"step"'))
+            .at(-1)
+          if (step === 0 && !last?.includes(`"status":"${status}"`)) late.push(`${id} ${status}`)
+        }
+      },
     })
-    await until(() => engine.current.id === second)
-    expect(jobs.list()[0]).toMatchObject({ status: 'failed', error: { code: 'engine-crashed', hint: 'It is back.' } })
-    expect(crashes).toEqual(['It stopped.'])
+    const ids = await addEach(jobs, ['a', 'b', 'c'])
+    await started(1)
+    await desk.finish()
+    await jobs.cancel([ids[2]])
+    await started(2)
+    expect(late).toEqual([])
   })
 
-  it('does not call a job done whose picture could not be saved', async () => {
-    save = () => Promise.reject(Object.assign(new Error('no space'), { code: 'ENOSPC', path: '/x' }))
-    const jobs = await open()
-    const id = await jobs.add(request('a'))
-    await until(() => engine.started.length === 1)
-    engine.sendImage()
-    await until(() => statusOf(jobs, id) === 'failed')
-    expect(jobs.list()[0]).toMatchObject({ images: [], error: { code: 'disk-full' } })
-    expect(images).toEqual([])
+  it('tells steps, previews and, from the first step on, the time left', async () => {
+    const jobs = await desk.open()
+    const [jobId] = await addEach(jobs, ['a'])
+    await started(1)
+    desk.engine.send({ type: 'phase', jobId, index: 0, phase: 'denoising' })
+    await until(() => desk.shown.at(-1)?.phase === 'denoising')
+    expect(desk.shown.at(-1)?.etaMs).toBeUndefined()
+    desk.time = 2000
+    desk.engine.send({ type: 'step', jobId, index: 0, step: 1, steps: 4, previewPng: Uint8Array.of(137, 80) })
+    await until(() => desk.shown.at(-1)?.step === 1)
+    // Three steps of a second, and decoding guessed at two steps.
+    expect(desk.shown.at(-1)).toMatchObject({ etaMs: 5000, preview: 'data:image/png;base64,iVA=' })
+    await expect.poll(async () => (await desk.onDisk()).jobs[0].step).toBe(1)
   })
 
-  it('refuses a job that it cannot write down, and goes on with one it has when the disk fills up', async () => {
-    const jobs = await open()
-    const id = await jobs.add(request('a'))
-    await until(() => engine.started.length === 1)
-    await rm(folder, { recursive: true })
-    await writeFile(folder, 'a file where the folder was')
-    await expect(jobs.add(request('b'))).rejects.toThrow()
+  it('tells when the batch and the whole queue will be done, from pictures of their kind', async () => {
+    const jobs = await desk.open()
+    const make = async (next: number) => {
+      await started(next)
+      const jobId = desk.engine.current.id
+      desk.engine.send({ type: 'phase', jobId, index: 0, phase: 'denoising' })
+      await until(() => desk.shown.at(-1)?.phase === 'denoising')
+      for (let step = 1; step <= 4; step++) {
+        desk.time += 1000
+        desk.engine.send({ type: 'step', jobId, index: 0, step, steps: 4 })
+        await until(() => desk.shown.at(-1)?.step === step)
+      }
+    }
+    await addEach(jobs, ['seen'])
+    await make(1)
+    await desk.finish()
+    await jobs.add([{ request: filled('one') }, { request: filled('two') }])
+    await addEach(jobs, ['three'])
+    await make(2)
+    const last = desk.shown.at(-1)!
+    expect(last.batchEtaMs! - last.etaMs!).toBe(4000)
+    expect(last.queueEtaMs! - last.etaMs!).toBe(8000)
+  })
+
+  it('cancels waiting jobs at once and a running one through the engine', async () => {
+    const jobs = await desk.open()
+    const [first, second] = await addEach(jobs, ['first', 'second'])
+    await started(1)
+    await jobs.cancel([second])
+    expect(statusOf(jobs, second)).toBe('cancelled')
+    await jobs.cancel([first, 'unknown'])
+    expect(desk.shown.some((job) => job.id === first && job.isStopping)).toBe(true)
+    await until(() => statusOf(jobs, first) === 'cancelled')
+    expect(desk.engine.started).toHaveLength(1)
+    expect(jobs.list().every((job) => !job.isStopping)).toBe(true)
+  })
+
+  it('says once of each batch that it is over, with what became of its jobs', async () => {
+    const jobs = await desk.open()
+    const { batchId, jobIds } = await jobs.add(['a', 'b', 'c'].map((prompt) => ({ request: filled(prompt) })))
+    await started(1)
+    await desk.finish()
+    await started(2)
+    await jobs.cancel([jobIds[2]])
+    const finished = () => desk.events.filter((event) => event.type === 'batch:finished')
+    expect(finished()).toEqual([])
+    await desk.finish()
+    await until(() => finished().length > 0)
+    expect(finished()).toEqual([{ type: 'batch:finished', batchId, done: 2, failed: 0, cancelled: 1 }])
+    await until(() => desk.idle === 1)
+  })
+
+  it('refuses jobs that it cannot write down, and goes on with one it has when the disk is gone', async () => {
+    const jobs = await desk.open()
+    const [id] = await addEach(jobs, ['a'])
+    await started(1)
+    await rm(desk.folder, { recursive: true })
+    await writeFile(desk.folder, 'a file where the folder was')
+    await expect(addEach(jobs, ['b'])).rejects.toThrow()
     expect(jobs.list()).toHaveLength(1)
-    engine.sendImage()
-    engine.send({ type: 'finished', jobId: id })
-    await until(() => statusOf(jobs, id) === 'done')
-    expect(images).toHaveLength(1)
-    await rm(folder)
-    const next = await jobs.add(request('c'))
-    await until(() => engine.current.id === next)
+    await desk.finish()
+    expect(desk.images).toHaveLength(1)
+    await rm(desk.folder)
+    const [next] = await addEach(jobs, ['c'])
+    await until(() => desk.engine.current.id === next)
+    expect((await desk.onDisk()).jobs.map((job) => [job.id, job.status])).toEqual([
+      [id, 'done'],
+      [next, 'running'],
+    ])
   })
 
   it('fails a job whose model is gone with the words of that', async () => {
-    const jobs = await open({
+    const jobs = await desk.open({
       folderOf: () => Promise.reject(new VignetteError('model-missing', 'It is not installed.')),
     })
-    const id = await jobs.add(request('a'))
+    const [id] = await addEach(jobs, ['a'])
     await until(() => statusOf(jobs, id) === 'failed')
     expect(jobs.list()[0].error?.code).toBe('model-missing')
   })
 })
 
-describe('after the application went down', () => {
-  it('waiting jobs are there in order, and the one that ran comes first', async () => {
-    const before = await open()
-    for (const prompt of ['one', 'two', 'three']) await before.add(request(prompt))
-    await until(() => engine.started.length === 1)
-    engine = new FakeEngine()
-    const after = await open()
-    await until(() => engine.started.length === 1)
-    expect(after.list().map(({ request: { prompt }, status }) => [prompt, status])).toEqual([
-      ['one', 'running'],
-      ['two', 'waiting'],
-      ['three', 'waiting'],
-    ])
+describe('order', () => {
+  it('goes to the back, to the front, and with the Studio first before batches that nobody waits for', async () => {
+    const jobs = await desk.open()
+    await addEach(jobs, ['running'])
+    await started(1)
+    await jobs.add([{ request: filled('story 1') }, { request: filled('story 2') }], { source: 'story' })
+    await addEach(jobs, ['studio 1', 'studio 2'])
+    await jobs.add([{ request: filled('front') }], { place: 'front' })
+    expect(promptsOf(jobs)).toEqual(['front', 'studio 1', 'studio 2', 'story 1', 'story 2'])
+    desk.settings = { isStudioFirst: false }
+    await addEach(jobs, ['studio 3'])
+    expect(promptsOf(jobs).at(-1)).toBe('studio 3')
   })
 
-  it('makes only the pictures that are missing', async () => {
-    const before = await open()
-    await before.add(request('a', { seed: 4294967294, count: 3 }))
-    await until(() => engine.started.length === 1)
-    engine.sendImage()
-    await until(() => images.length === 1)
-    engine = new FakeEngine()
-    await open()
-    await until(() => engine.started.length === 1)
-    expect(engine.current.request).toMatchObject({ seed: 4294967295, count: 2 })
+  it('moves up, down, to both ends and before another, alone and together', async () => {
+    const jobs = await desk.open()
+    const [, a, b, c, d, e] = await addEach(jobs, ['running', 'a', 'b', 'c', 'd', 'e'])
+    await started(1)
+    const order = async (ids: string[], to: Parameters<Jobs['move']>[1]) => {
+      await jobs.move(ids, to)
+      return promptsOf(jobs).join('')
+    }
+    expect(await order([e], 'up')).toBe('abced')
+    expect(await order([a], 'down')).toBe('baced')
+    expect(await order([d], 'top')).toBe('dbace')
+    expect(await order([b, a], 'bottom')).toBe('dceba')
+    expect(await order([b, a], 'up')).toBe('dcbae')
+    expect(await order([d, c], 'down')).toBe('bdcae')
+    expect(await order([e], { before: d })).toBe('bedca')
+    expect(await order([b], 'up')).toBe('bedca')
+    expect(await order([a], 'down')).toBe('bedca')
+    expect((await desk.onDisk()).jobs.filter((job) => job.status === 'waiting').sort((x, y) => x.rank - y.rank).map(({ request }) => request.prompt).join('')).toBe('bedca') // prettier-ignore
   })
 
-  it('does not make again what was finished or given up just before', async () => {
-    const finished = await open()
-    await finished.add(request('finished'))
-    await until(() => engine.started.length === 1)
-    engine.sendImage() // and no word of the end
-    await until(() => images.length === 1)
-    engine = new FakeEngine()
-    const second = await open()
-    expect(second.list()).toEqual([])
-
-    const id = await second.add(request('given up'))
-    await until(() => engine.started.length === 1)
-    engine.cancel = () => {} // it hears it, but goes down before it can say so
-    await second.cancel(id)
-    engine = new FakeEngine()
-    expect((await open()).list()).toEqual([])
+  it('finds room between two neighbours however often', async () => {
+    const jobs = await desk.open()
+    await addEach(jobs, ['running'])
+    await started(1)
+    await jobs.add([{ request: filled('story') }], { source: 'story' })
+    const prompts = Array.from({ length: 200 }, (_, i) => `studio ${i}`)
+    await addEach(jobs, prompts)
+    expect(promptsOf(jobs)).toEqual([...prompts, 'story'])
+    const ranks = jobs.list().flatMap((job) => (job.status === 'waiting' ? [job.rank] : []))
+    expect(new Set(ranks).size).toBe(201)
   })
 
-  it('gives up on a job that took it down twice, but not on one that was left in good order', async () => {
-    await (await open()).add(request('a'))
-    await until(() => engine.started.length === 1)
-    await expect.poll(async () => (await onDisk()).jobs[0].interruptions).toBe(1)
-    engine = new FakeEngine()
-    const second = await open()
-    await until(() => engine.started.length === 1)
-    await second.close()
-    engine = new FakeEngine()
-    await open()
-    await until(() => engine.started.length === 1)
-    await expect.poll(async () => (await onDisk()).jobs[0].interruptions).toBe(2)
-    engine = new FakeEngine()
-    const last = await open()
-    expect(last.list()[0]).toMatchObject({ status: 'failed', error: { code: 'engine-crashed' } })
-    expect(engine.started).toEqual([])
+  it('duplicates with other seeds, holds jobs back while others go on, and forgets what is over', async () => {
+    const jobs = await desk.open()
+    const [a, b, c] = await addEach(jobs, ['a', 'b', 'c'])
+    await started(1)
+    await jobs.duplicate([a])
+    const copy = jobs.list().find((job) => job.request.prompt === 'a' && job.id !== a)!
+    expect(copy.request.seed).not.toBe(1)
+    await jobs.hold([b], true)
+    await desk.finish()
+    await until(() => desk.engine.current.id === c)
+    await jobs.hold([b], false)
+    await desk.finish()
+    await until(() => desk.engine.current.id === b)
+    await jobs.forget([a, b])
+    expect(jobs.list().map(({ id }) => id)).toEqual([b, c, copy.id])
+    expect(desk.events.at(-1)).toEqual({ type: 'jobs:gone', ids: [a] })
   })
 
-  it('opens from the copy when the file is cut off', async () => {
-    const before = await open()
-    await before.add(request('a'))
-    await before.add(request('b'))
-    await until(() => engine.started.length === 1)
-    await writeFile(join(folder, 'queue.json'), '{"version":1,"jobs":[{"id"')
-    engine = new FakeEngine()
-    expect((await open()).list().length).toBeGreaterThan(0)
+  it('clears what waits, and brings it back in its order', async () => {
+    const jobs = await desk.open()
+    await addEach(jobs, ['running', 'a', 'b', 'c'])
+    await started(1)
+    const { undoId, count } = await jobs.clearWaiting()
+    expect([count, promptsOf(jobs), (await desk.onDisk()).jobs.length]).toEqual([3, [], 1])
+    await jobs.undoClear(undoId)
+    expect(promptsOf(jobs)).toEqual(['a', 'b', 'c'])
+    expect((await desk.onDisk()).jobs.length).toBe(4)
+    await expect(jobs.undoClear(undoId)).rejects.toMatchObject({ code: 'bad-request' })
   })
 })

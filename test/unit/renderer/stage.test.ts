@@ -54,7 +54,7 @@ describe('slots', () => {
 
   it('print the cost on those that changed since the last job, and leave the others as they were', () => {
     const job = (id: string, appliedMs: number | undefined, weights: Record<string, number>): Job => ({
-      ...{ id, batchId: id, place: 0, batchSize: 1, source: 'studio', status: 'running', createdAt: 0 },
+      ...{ id, batchId: id, rank: 0, place: 0, batchSize: 1, source: 'studio', status: 'running', createdAt: 0 },
       ...{ phase: 'denoising', step: 0, steps: 4, appliedMs },
       request: GenerateRequest.parse({
         prompt: 'a',

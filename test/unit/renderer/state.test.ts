@@ -22,6 +22,7 @@ const model: ModelRecord = {
 }
 const job = (part: Partial<Job> = {}): Job => ({
   id: 'j',
+  rank: 0,
   status: 'running',
   request: GenerateRequest.parse({ prompt: 'a' }),
   phase: 'denoising',
@@ -35,7 +36,7 @@ const job = (part: Partial<Job> = {}): Job => ({
   ...part,
 })
 const changed = (...jobs: Job[]): AppEvent => ({ type: 'jobs:changed', jobs })
-const idle: QueueState = { isPaused: false, isPausingAfterCurrent: false, whenDone: 'nothing' }
+const idle: QueueState = { isPaused: false, isPausingAfterCurrent: false }
 const image = (id: string, createdAt: number): ImageRecord => ({
   id,
   url: '',
