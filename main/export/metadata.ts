@@ -53,7 +53,7 @@ export type A1111Text = { prompt: string; negativePrompt: string; parameters: Ma
 /** What says how a picture was asked for rather than what it is, and all that is a path. */
 const droppedKeys = ['count', 'preview', 'initImage', 'maskImage', 'adapters'] as const
 
-const recipeKeyword = 'vignette'
+export const recipeKeyword = 'vignette'
 const a1111Keyword = 'parameters'
 
 /** The names A1111 and Forge use for the same sampler or noise schedule, so that they can load our pictures' settings. */
@@ -91,7 +91,11 @@ export function recipeChunks(recipe: Recipe): TextChunk[] {
 /** The recipe inside a PNG of ours; undefined when there is none or it makes no sense. Throws when it is no PNG. */
 export function recipeOf(png: Uint8Array): Recipe | undefined {
   const text = readPng(png).texts.get(recipeKeyword)
-  if (text === undefined) return undefined
+  return text === undefined ? undefined : readRecipe(text)
+}
+
+/** A recipe from its text, checked; undefined when it makes no sense. */
+export function readRecipe(text: string): Recipe | undefined {
   let raw: Partial<Recipe> | null
   try {
     raw = JSON.parse(text) as Partial<Recipe> | null
