@@ -45,6 +45,7 @@ export default defineConfig({
         input: {
           index: resolve(root, 'main/electron/index.ts'),
           engine: resolve(root, 'main/engine/index.ts'),
+          'picture-worker': resolve(root, 'main/engine/picture-worker.ts'),
           'prompt-worker': resolve(root, 'main/engine/prompt-worker.ts'),
           'set-up': resolve(root, 'main/app/set-up.ts'),
         },

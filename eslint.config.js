@@ -28,11 +28,25 @@ const rows = [
   },
   {
     folder: './main/app',
-    may: ['./main/engine/client.ts', './main/engine/protocol.ts', './main/export', './models', ...contract],
+    may: [
+      './main/engine/client.ts',
+      './main/engine/picture-client.ts',
+      './main/engine/protocol.ts',
+      './main/export',
+      './models',
+      ...contract,
+    ],
   },
   {
     folder: './main/electron',
-    may: ['./main/app', './main/engine/client.ts', './main/engine/protocol.ts', './models/errors.ts', ...contract],
+    may: [
+      './main/app',
+      './main/engine/client.ts',
+      './main/engine/picture-client.ts',
+      './main/engine/protocol.ts',
+      './models/errors.ts',
+      ...contract,
+    ],
   },
   {
     folder: './main/cli',
@@ -58,7 +72,7 @@ const zones = rows.flatMap(({ folder, may }) =>
 const onlyIn = (name, where) => ({ name, message: `Only ${where} may import ${name}.` })
 const electronOnly = onlyIn('electron', 'main/electron and preload/index.ts')
 const ortOnly = onlyIn('onnxruntime-node', 'main/engine/networks.ts')
-const databaseOnly = onlyIn('libsql', 'main/app/library.ts')
+const databaseOnly = onlyIn('libsql', 'main/app/library*.ts')
 const network = ['http', 'https', 'node:http', 'node:https', 'node:net', 'node:tls', 'node:dgram', 'undici'].map(
   (name) => onlyIn(name, 'main/app/network.ts'),
 )
@@ -89,7 +103,7 @@ export default ts.config(
   },
   { files: ['main/electron/**', 'preload/index.ts'], rules: restrict(ortOnly, databaseOnly, ...network) },
   { files: ['main/engine/networks.ts'], rules: restrict(electronOnly, databaseOnly, ...network) },
-  { files: ['main/app/library.ts'], rules: restrict(electronOnly, ortOnly, ...network) },
+  { files: ['main/app/library*.ts'], rules: restrict(electronOnly, ortOnly, ...network) },
   {
     files: ['main/app/network.ts'],
     rules: { ...restrict(electronOnly, ortOnly, databaseOnly), 'no-restricted-globals': 'off' },

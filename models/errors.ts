@@ -12,6 +12,7 @@ export const errorCodes = [
   'disk-full',
   'out-of-memory',
   'engine-crashed',
+  'library-locked',
   'signing-failed',
   'offline',
   'network-failed',

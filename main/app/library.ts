@@ -1,201 +1,422 @@
-import Database from 'libsql'
-import { existsSync } from 'node:fs'
-import { mkdir, readdir, readFile, rename, stat } from 'node:fs/promises'
+import type Database from 'libsql'
+import { mkdir, readFile, rm, stat } from 'node:fs/promises'
 import { dirname, join, resolve, sep } from 'node:path'
-import { VignetteError } from '../../models/errors.ts'
-import type { ImageRecord } from '../../preload/contract/images.ts'
-import { recipeOf } from '../export/metadata.ts'
+import { reportError, VignetteError } from '../../models/errors.ts'
+import { replaceFile } from '../../models/replace-file.ts'
+import type { AppEvent } from '../../preload/contract.ts'
+import type { ImageQuery, ImageRecord, RecalledRecipe } from '../../preload/contract/images.ts'
+import type { PictureClient, PictureFacts } from '../engine/picture-client.ts'
 import { readPng } from '../export/png.ts'
-import { writeAtomic } from './files.ts'
+import { recallFrom } from '../export/recall.ts'
+import { JsonFile, writeAtomic } from './files.ts'
+import { LibraryBin } from './library-bin.ts'
+import { dayFolder, fileName, filesIn, idOf, isImported, isOurFile, lastNumber, plainName } from './library-files.ts'
+import { copyOwn, openIndex, type OwnCopy } from './library-index.ts'
+import { LibraryMarks } from './library-marks.ts'
+import { dropRow, putRow, recordOf, rowOf, shownColumns, shownFrom, shownRows, type ShownRow } from './library-rows.ts'
+import { parseSearch } from './library-search.ts'
 import type { Log } from './log.ts'
 
-type Row = { id: string; file: string; prompt: string; seed: number; width: number; height: number; created_at: number }
 type Picture = { prompt: string; seed: number; width: number; height: number }
 
-/** `2026/11/25/00001-7.png`: what `add` writes, and all that `reconcile` takes for a picture of ours. */
-const ourName = /^\d{4}\/\d{2}\/\d{2}\/\d{5,}-\d+\.png$/
+export type LibraryOptions = {
+  folder: string
+  /** What the person adds lies beside it, and the bin and the small versions beside the folder. */
+  indexFile: string
+  /** Reads what others wrote, and makes small versions. */
+  pictures: Pick<PictureClient, 'look' | 'thumb'>
+  log: Log
+  emit?: (event: AppEvent) => void
+  now?: () => Date
+}
+
+const copyDelayMs = 5000
 
 /**
  * The saved pictures. The files are the truth: the index beside them is only there to list and search quickly, and is
- * made again from the recipes inside the PNGs whenever it is missing, damaged or behind.
+ * made again from the recipes inside the files whenever it is missing, damaged or behind.
  */
 export class Library {
+  readonly marks: LibraryMarks
+  readonly #bin: LibraryBin
   readonly #folder: string
-  readonly #log: Log
+  readonly #binFolder: string
+  readonly #thumbs: string
+  readonly #options: LibraryOptions
   readonly #now: () => Date
+  readonly #emit: (event: AppEvent) => void
   readonly #index: Database.Database
+  readonly #copy: JsonFile<OwnCopy>
+  #copying: NodeJS.Timeout | undefined
   /** Pictures are saved one after the other, so that two never take the same number. */
   #last: Promise<unknown> = Promise.resolve()
+  readonly #makingThumbs = new Map<string, Promise<string | undefined>>()
+  #total: { key: string; count: number } | undefined
   #isClosed = false
 
-  private constructor(folder: string, index: Database.Database, log: Log, now: () => Date) {
-    this.#folder = folder
+  private constructor(options: LibraryOptions, index: Database.Database, copyPath: string) {
+    const { folder, now = () => new Date(), emit = () => {} } = options
+    this.#options = options
+    this.#folder = resolve(folder)
+    this.#binFolder = join(dirname(this.#folder), 'bin', 'pictures')
+    this.#thumbs = join(dirname(this.#folder), 'cache', 'thumbs')
     this.#index = index
-    this.#log = log
     this.#now = now
+    this.#emit = emit
+    this.#copy = new JsonFile(copyPath, () => copyOwn(index))
+    const changed = (ids: readonly string[]) => this.#changed(ids)
+    this.marks = new LibraryMarks(index, now, changed, () => this.#albumsChanged())
+    this.#bin = new LibraryBin(index, this.#folder, this.#binFolder, now)
   }
 
-  static async open(options: { folder: string; indexFile: string; log: Log; now?: () => Date }): Promise<Library> {
-    const { folder, indexFile, log, now = () => new Date() } = options
+  static async open(options: LibraryOptions): Promise<Library> {
+    const { folder, indexFile, log } = options
     await mkdir(folder, { recursive: true })
     await mkdir(dirname(indexFile), { recursive: true })
-    return new Library(resolve(folder), await openIndex(indexFile, log), log, now)
+    const base = indexFile.replace(/\.db$/, '')
+    const files = { index: indexFile, own: `${base}-own.db`, copy: `${base}-own.json` }
+    return new Library(options, await openIndex(files, log), files.copy)
   }
 
   /** Saves a finished picture under the next number of the day. It is on the disk when this resolves. */
-  add(png: Uint8Array, picture: Picture): Promise<ImageRecord> {
-    const saved = this.#last.catch(() => {}).then(() => this.#add(png, picture))
-    this.#last = saved
-    return saved
+  add(png: Uint8Array, picture: Picture, thumb?: Uint8Array): Promise<ImageRecord> {
+    return this.#inTurn(async () => {
+      const file = await this.#nextFile('', `${picture.seed}.png`)
+      await writeAtomic(join(this.#folder, file), png)
+      const id = idOf(file)
+      // A small version that cannot be kept is made again when it is wanted.
+      if (thumb) await this.#keepThumb(id, thumb).catch(() => {})
+      const recipe = recipeIn(png)
+      const facts = { recipe, ...picture, bytes: png.length, modifiedMs: this.#now().getTime(), isBinned: false }
+      const row = rowOf(file, facts)
+      return this.#put({ ...row, prompt: picture.prompt, seed: picture.seed }, recipe)
+    })
   }
 
-  async #add(png: Uint8Array, picture: Picture): Promise<ImageRecord> {
-    const date = this.#now()
-    const pad = (value: number, length: number) => String(value).padStart(length, '0')
-    const day = [pad(date.getFullYear(), 4), pad(date.getMonth() + 1, 2), pad(date.getDate(), 2)].join('/')
-    await mkdir(join(this.#folder, day), { recursive: true })
-    const numbers = (await readdir(join(this.#folder, day))).map((name) =>
-      Number(/^(\d{5,})-\d+\.png$/.exec(name)?.[1] ?? 0),
-    )
-    const number = numbers.reduce((most, value) => Math.max(most, value), 0) + 1
-    const file = `${day}/${pad(number, 5)}-${picture.seed}.png`
-    await writeAtomic(join(this.#folder, file), png)
-    const row = { ...picture, id: idOf(file), file, created_at: date.getTime() }
-    this.#put(row)
-    return this.#record(row)
+  /** Copies a picture of another program, or computer, into the library. One that is there already is not added again. */
+  async import(source: string): Promise<{ image: ImageRecord; isNew: boolean }> {
+    const facts = await this.#options.pictures.look(source)
+    return this.#inTurn(async () => {
+      const bytes = await readFile(source)
+      const twin = await this.#twinOf(bytes)
+      if (twin) return { image: twin, isNew: false }
+      const file = await this.#nextFile('imported/', `${plainName(source)}.${facts.format}`)
+      await writeAtomic(join(this.#folder, file), bytes)
+      const { recipe, width, height } = facts
+      const modifiedMs = this.#now().getTime()
+      const row = rowOf(file, { recipe, width, height, bytes: bytes.length, modifiedMs, isBinned: false })
+      const image = this.#put(row, recipe)
+      this.#emit({ type: 'image:added', image })
+      return { image, isNew: true }
+    })
   }
 
-  /** Newest first. */
+  /** The newest outside the bin. */
   list(limit = 500): ImageRecord[] {
+    return this.query({ search: '', isBin: false, order: 'newest' }, 0, limit).images
+  }
+
+  query(query: ImageQuery, offset: number, limit: number): { images: ImageRecord[]; total: number; unknown: string[] } {
+    const { where, values, unknown } = this.#conditions(query)
+    const key = JSON.stringify([where, values])
+    if (this.#total?.key !== key) {
+      const { count } = this.#index
+        .prepare(`SELECT count(*) AS count FROM pictures p WHERE ${where}`)
+        .get(...values) as {
+        count: number
+      }
+      this.#total = { key, count }
+    }
     const rows = this.#index
-      .prepare('SELECT * FROM images ORDER BY created_at DESC, id DESC LIMIT ?')
-      .all(limit) as Row[]
-    return rows.map((row) => this.#record(row))
+      .prepare(`SELECT ${shownColumns} FROM ${shownFrom} WHERE ${where} ORDER BY ${orderOf(query)} LIMIT ? OFFSET ?`)
+      .all(...values, limit, offset) as ShownRow[]
+    return { images: rows.map((row) => this.#record(row)), total: this.#total.count, unknown }
+  }
+
+  days(query: ImageQuery): { day: string; count: number }[] {
+    const { where, values } = this.#conditions(query)
+    const direction = query.order === 'oldest' ? 'ASC' : 'DESC'
+    const rows = this.#index
+      .prepare(`SELECT p.day, count(*) FROM pictures p WHERE ${where} GROUP BY p.day ORDER BY p.day ${direction}`)
+      .raw()
+      .all(...values) as [string, number][]
+    return rows.map(([day, count]) => ({ day, count }))
+  }
+
+  ids(query: ImageQuery, offset: number, limit: number): string[] {
+    const { where, values } = this.#conditions(query)
+    const rows = this.#index
+      .prepare(`SELECT p.id FROM pictures p WHERE ${where} ORDER BY ${orderOf(query)} LIMIT ? OFFSET ?`)
+      .raw()
+      .all(...values, limit, offset) as string[][]
+    return rows.flat()
+  }
+
+  /** Of one picture, in or out of the bin; throws when there is none. */
+  get(id: string): { image: ImageRecord; bytes: number; isBinned: boolean } {
+    const [row] = shownRows(this.#index, [id])
+    if (!row) throw new VignetteError('file-unreadable', 'This picture is not in the library any more.')
+    return { image: this.#record(row), bytes: row.bytes, isBinned: row.is_binned === 1 }
   }
 
   /** The file of a picture, or undefined when the id is not one of ours: an id never reaches outside the folder. */
   fileOf(id: string): string | undefined {
-    const row = this.#index.prepare('SELECT file FROM images WHERE id = ?').get(id) as { file: string } | undefined
-    if (row === undefined || !ourName.test(row.file)) return undefined
-    const path = resolve(this.#folder, row.file)
-    return path.startsWith(this.#folder + sep) ? path : undefined
+    return this.#placeOf(id)?.path
   }
 
-  /** A small version of a picture, or the picture itself. */
+  #placeOf(id: string): { file: string; path: string; isBinned: boolean } | undefined {
+    const row = this.#index.prepare('SELECT file, is_binned FROM pictures WHERE id = ?').get(id) as
+      { file: string; is_binned: number } | undefined
+    if (row === undefined || !isOurFile(row.file)) return undefined
+    const isBinned = row.is_binned === 1
+    const base = isBinned ? this.#binFolder : this.#folder
+    const path = resolve(base, row.file)
+    return path.startsWith(base + sep) ? { file: row.file, path, isBinned } : undefined
+  }
+
+  #expect(id: string): { file: string; path: string; isBinned: boolean } {
+    const place = this.#placeOf(id)
+    if (!place) throw new VignetteError('file-unreadable', 'This picture is not in the library any more.')
+    return place
+  }
+
+  /** A small version of a picture, made when there is none yet; undefined when that cannot be done. */
   async thumbOf(id: string): Promise<string | undefined> {
-    return this.fileOf(id)
+    const file = this.fileOf(id)
+    if (file === undefined) return undefined
+    const thumb = this.#thumbPath(id)
+    if (await exists(thumb)) return thumb
+    const making = this.#makingThumbs.get(id) ?? this.#makeThumb(id, file, thumb)
+    this.#makingThumbs.set(id, making)
+    return making.finally(() => this.#makingThumbs.delete(id))
+  }
+
+  /** Reads the file anew, for one that was damaged and may be whole again. Throws when it still is. */
+  async rebuildThumb(id: string): Promise<void> {
+    const { file, path, isBinned } = this.#expect(id)
+    const facts = await this.#options.pictures.look(path, this.#thumbPath(id)).catch((error: unknown) => {
+      this.#setProblem(id, reportError(error).message)
+      throw error
+    })
+    await this.#putRead(file, facts, isBinned)
+    this.#changed([id])
+  }
+
+  /** How a picture was made, as its file says. Names are not looked for. */
+  async recipeOf(id: string): Promise<{ recipe?: RecalledRecipe; text?: string }> {
+    const { file, path } = this.#expect(id)
+    // Others write their texts anywhere; ours come first.
+    if (isImported(file)) return this.#options.pictures.look(path)
+    const { texts } = readPng(await readFile(path), { isHeadOnly: true })
+    const recipe = recallFrom(texts)
+    const text = texts.get('parameters')
+    return { ...(recipe ? { recipe } : {}), ...(text ? { text } : {}) }
+  }
+
+  /** To the bin. */
+  async bin(ids: readonly string[]): Promise<void> {
+    const moved = await this.#inTurn(() => this.#bin.put(ids))
+    this.#listChanged()
+    this.#emit({ type: 'images:gone', ids: moved })
+    this.#albumsChanged()
+  }
+
+  async restore(ids: readonly string[]): Promise<void> {
+    const moved = await this.#inTurn(() => this.#bin.restore(ids))
+    this.#changed(moved)
+    this.#albumsChanged()
+  }
+
+  binSize(): { count: number; bytes: number } {
+    return this.#bin.size()
+  }
+
+  /** For good. `days`: only what has been in the bin for so long. */
+  async emptyBin(days?: number): Promise<{ count: number }> {
+    const gone = await this.#inTurn(() => this.#bin.empty(days))
+    for (const id of gone) await rm(this.#thumbPath(id), { force: true })
+    if (gone.length > 0) {
+      this.#listChanged()
+      this.#emit({ type: 'images:gone', ids: gone })
+    }
+    return { count: gone.length }
   }
 
   /** Makes the index agree with the files: adds what it lacks, drops what is gone. Resolves with what was added. */
   async reconcile(): Promise<ImageRecord[]> {
-    const onDisk = new Set(await this.#filesOnDisk())
-    const indexed = new Set(
-      (this.#index.prepare('SELECT file FROM images').all() as { file: string }[]).map((row) => row.file),
-    )
-    const remove = this.#index.prepare('DELETE FROM images WHERE file = ?')
-    for (const file of indexed) if (!onDisk.has(file) && !existsSync(join(this.#folder, file))) remove.run(file)
+    const places = [
+      { isBinned: false, files: new Set(await filesIn(this.#folder)) },
+      { isBinned: true, files: new Set(await filesIn(this.#binFolder)) },
+    ]
+    const indexed = new Map<string, { n: number; is_binned: number }>()
+    const rows = this.#index.prepare('SELECT n, file, is_binned FROM pictures').all()
+    for (const row of rows as { n: number; file: string; is_binned: number }[]) indexed.set(row.file, row)
+    for (const [file, { n, is_binned: isBinned }] of indexed) {
+      const [out, binned] = places.map(({ files }) => files.has(file))
+      if (!out && !binned && !(await exists(join(this.#folder, file)))) dropRow(this.#index, n)
+      // It went down between moving a file and saying so.
+      else if (out !== binned && binned !== (isBinned === 1))
+        this.#index.prepare('UPDATE pictures SET is_binned = ? WHERE n = ?').run(binned ? 1 : 0, n)
+    }
+    this.#listChanged()
     const added: ImageRecord[] = []
-    for (const file of onDisk) {
-      if (indexed.has(file)) continue
-      try {
-        const row = await this.#readBack(file)
-        if (this.#isClosed) break // the next start goes on from here
-        this.#put(row)
-        added.push(this.#record(row))
-      } catch (error) {
-        this.#log.warn(`${file} was left out of the library`, error) // one damaged picture must not hide the others
+    for (const { isBinned, files } of places) {
+      for (const file of files) {
+        if (this.#isClosed) return added // the next start goes on from here
+        if (isBinned) this.#bin.date(idOf(file))
+        if (indexed.has(file)) continue
+        const image = await this.#readBack(file, isBinned)
+        if (image && !isBinned) added.push(image)
       }
     }
     return added
   }
 
-  close(): void {
+  /** Writes the copy of what the person added. */
+  async close(): Promise<void> {
     this.#isClosed = true
+    clearTimeout(this.#copying)
+    await this.#last.catch(() => {})
+    if (this.#copying) await this.#copy.save().catch((error: unknown) => this.#options.log.warn('no copy', error))
     this.#index.close()
   }
 
-  async #filesOnDisk(): Promise<string[]> {
-    // Level by level: Node 18, inside older Electron, cannot list a tree in one call.
-    let found = ['']
-    for (let depth = 0; depth < 4; depth++) {
-      const next: string[] = []
-      for (const path of found) {
-        for (const entry of await readdir(join(this.#folder, path), { withFileTypes: true })) {
-          const wanted = depth === 3 ? entry.isFile() : entry.isDirectory() && /^\d+$/.test(entry.name)
-          if (wanted) next.push(path === '' ? entry.name : `${path}/${entry.name}`)
-        }
-      }
-      found = next
-    }
-    return found.filter((file) => ourName.test(file))
-  }
-
-  async #readBack(file: string): Promise<Row> {
-    const path = join(this.#folder, file)
-    const png = await readFile(path)
-    const { width, height } = readPng(png)
-    const request = recipeOf(png)?.request
-    const seed = request?.seed ?? Number(/-(\d+)\.png$/.exec(file)![1])
-    const { mtimeMs } = await stat(path)
-    return { id: idOf(file), file, prompt: request?.prompt ?? '', seed, width, height, created_at: Math.round(mtimeMs) }
-  }
-
-  #put(row: Row): void {
-    this.#index
-      .prepare(
-        'INSERT OR REPLACE INTO images (id, file, prompt, seed, width, height, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)',
-      )
-      .run(row.id, row.file, row.prompt, row.seed, row.width, row.height, row.created_at)
-  }
-
-  #record(row: Row): ImageRecord {
-    const { id, prompt, seed, width, height } = row
-    return {
-      id,
-      url: `vignette-image://${id}`,
-      thumb: `vignette-image://${id}/thumb`,
-      file: join(this.#folder, row.file),
-      prompt,
-      seed,
-      width,
-      height,
-      createdAt: row.created_at,
-    }
-  }
-}
-
-/** `2026/11/25/00001-7.png` -> `2026-11-25-00001-7`: the same whenever the index is made again, and fit for a URL. */
-function idOf(file: string): string {
-  return file.replaceAll('/', '-').replace(/\.png$/, '')
-}
-
-async function openIndex(file: string, log: Log): Promise<Database.Database> {
-  try {
-    return prepareIndex(file)
-  } catch (error) {
-    log.warn('the library index was damaged and is made again from the pictures', error)
+  async #readBack(file: string, isBinned: boolean): Promise<ImageRecord | undefined> {
+    const path = join(isBinned ? this.#binFolder : this.#folder, file)
     try {
-      await rename(file, `${file}.damaged`)
-      return prepareIndex(file)
-    } catch (cause) {
-      throw new VignetteError('file-unreadable', `The library index cannot be opened (${file}).`, {
-        hint: 'Another copy of Vignette may be using it, or the disk is read-only.',
-        cause,
-      })
+      const facts = await this.#options.pictures.look(path)
+      return this.#isClosed ? undefined : await this.#putRead(file, facts, isBinned)
+    } catch (error) {
+      if (this.#isClosed) return undefined
+      // Listed with what is wrong, so that it can be mended or removed; it must not hide the others.
+      this.#options.log.warn(`${file} is damaged`, error)
+      const found = await stat(path).catch(() => undefined)
+      if (!found) return undefined
+      const facts = { width: 0, height: 0, bytes: found.size, modifiedMs: found.mtimeMs, isBinned }
+      return this.#put(rowOf(file, { ...facts, problem: reportError(error).message }), undefined)
     }
+  }
+
+  async #putRead(file: string, { recipe, width, height }: PictureFacts, isBinned: boolean): Promise<ImageRecord> {
+    const { size, mtimeMs } = await stat(join(isBinned ? this.#binFolder : this.#folder, file))
+    return this.#put(rowOf(file, { recipe, width, height, bytes: size, modifiedMs: mtimeMs, isBinned }), recipe)
+  }
+
+  #put(row: ReturnType<typeof rowOf>, recipe: RecalledRecipe | undefined): ImageRecord {
+    putRow(this.#index, row, recipe)
+    this.#listChanged()
+    return this.#record(shownRows(this.#index, [row.id])[0])
+  }
+
+  #record(row: ShownRow): ImageRecord {
+    return recordOf(row, row.is_binned ? this.#binFolder : this.#folder)
+  }
+
+  async #twinOf(bytes: Buffer): Promise<ImageRecord | undefined> {
+    const rows = this.#index.prepare('SELECT id FROM pictures WHERE bytes = ? AND is_binned = 0').all(bytes.length)
+    for (const { id } of rows as { id: string }[]) {
+      const other = await readFile(this.fileOf(id)!).catch(() => undefined)
+      if (other?.equals(bytes)) return this.get(id).image
+    }
+    return undefined
+  }
+
+  /** A number is never used twice on one day, also when the picture that had it is gone: its address stays its own. */
+  async #nextFile(prefix: string, ending: string): Promise<string> {
+    const day = prefix + dayFolder(this.#now())
+    await mkdir(join(this.#folder, day), { recursive: true })
+    const counter = this.#index.prepare('SELECT last FROM own.counters WHERE day = ?').get(day) as
+      { last: number } | undefined
+    const inFolder = await lastNumber(join(this.#folder, day))
+    const number = Math.max(inFolder, await lastNumber(join(this.#binFolder, day)), counter?.last ?? 0) + 1
+    this.#index.prepare('INSERT OR REPLACE INTO own.counters (day, last) VALUES (?, ?)').run(day, number)
+    return `${day}/${fileName(number, ending)}`
+  }
+
+  #inTurn<T>(action: () => Promise<T>): Promise<T> {
+    const done = this.#last.catch(() => {}).then(action)
+    this.#last = done
+    return done
+  }
+
+  #conditions({ search, album, isBin }: ImageQuery): { where: string; values: (string | number)[]; unknown: string[] } {
+    const { where, values, unknown } = parseSearch(search, this.#now())
+    const inAlbum = album === undefined ? [] : ['p.id IN (SELECT id FROM own.album_pictures WHERE album = ?)']
+    return {
+      where: ['p.is_binned = ?', ...inAlbum, ...where].join(' AND '),
+      values: [isBin ? 1 : 0, ...(album === undefined ? [] : [album]), ...values],
+      unknown,
+    }
+  }
+
+  #thumbPath(id: string): string {
+    return join(this.#thumbs, `${id}.webp`)
+  }
+
+  async #keepThumb(id: string, thumb: Uint8Array): Promise<void> {
+    await mkdir(this.#thumbs, { recursive: true })
+    await replaceFile(this.#thumbPath(id), thumb)
+  }
+
+  async #makeThumb(id: string, file: string, thumb: string): Promise<string | undefined> {
+    try {
+      await this.#options.pictures.thumb(file, thumb)
+      return thumb
+    } catch (error) {
+      if (this.#isClosed) return undefined
+      this.#options.log.warn(`no small version of ${id}`, error)
+      if (reportError(error).code === 'file-unreadable') this.#setProblem(id, reportError(error).message)
+      return undefined
+    }
+  }
+
+  #setProblem(id: string, problem: string): void {
+    this.#index.prepare('UPDATE pictures SET problem = ? WHERE id = ?').run(problem, id)
+    this.#changed([id])
+  }
+
+  /** Of what is shown of some pictures; of many only that they changed matters to a list. */
+  #changed(ids: readonly string[]): void {
+    this.#listChanged()
+    const images = shownRows(this.#index, ids.slice(0, 1000)).map((row) => this.#record(row))
+    if (images.length > 0) this.#emit({ type: 'images:changed', images })
+    this.#copySoon()
+  }
+
+  #albumsChanged(): void {
+    this.#listChanged()
+    this.#emit({ type: 'albums:changed', albums: this.marks.albums() })
+    this.#copySoon()
+  }
+
+  #listChanged(): void {
+    this.#total = undefined
+  }
+
+  #copySoon(): void {
+    this.#copying ??= setTimeout(() => {
+      this.#copying = undefined
+      this.#copy.save().catch((error: unknown) => this.#options.log.warn('stars and albums have no copy', error))
+    }, copyDelayMs)
   }
 }
 
-function prepareIndex(file: string): Database.Database {
-  const index = new Database(file)
-  index.exec(`
-    PRAGMA journal_mode = WAL;
-    CREATE TABLE IF NOT EXISTS images (
-      id TEXT PRIMARY KEY, file TEXT NOT NULL UNIQUE, prompt TEXT NOT NULL, seed INTEGER NOT NULL,
-      width INTEGER NOT NULL, height INTEGER NOT NULL, created_at INTEGER NOT NULL
-    );
-    CREATE INDEX IF NOT EXISTS images_by_age ON images (created_at DESC);
-  `)
-  index.prepare('SELECT count(*) FROM images').get()
-  return index
+function orderOf({ order }: ImageQuery): string {
+  return order === 'oldest' ? 'p.created_at, p.id' : 'p.created_at DESC, p.id DESC'
+}
+
+/** The recipe of a picture that was just made; a file without one is kept all the same. */
+function recipeIn(png: Uint8Array): RecalledRecipe | undefined {
+  try {
+    return recallFrom(readPng(png, { isHeadOnly: true }).texts)
+  } catch {
+    return undefined
+  }
+}
+
+function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  )
 }
