@@ -1,4 +1,5 @@
 import type Database from 'libsql'
+import { createHash } from 'node:crypto'
 import { mkdir, readFile, rm, stat } from 'node:fs/promises'
 import { dirname, join, resolve, sep } from 'node:path'
 import { reportError, VignetteError } from '../../models/errors.ts'
@@ -164,6 +165,11 @@ export class Library {
     return this.#placeOf(id)?.path
   }
 
+  /** As `fileOf`; throws when there is none. */
+  pathOf(id: string): string {
+    return this.#expect(id).path
+  }
+
   #placeOf(id: string): { file: string; path: string; isBinned: boolean } | undefined {
     const row = this.#index.prepare('SELECT file, is_binned FROM pictures WHERE id = ?').get(id) as
       { file: string; is_binned: number } | undefined
@@ -278,6 +284,7 @@ export class Library {
     clearTimeout(this.#copying)
     await this.#last.catch(() => {})
     if (this.#copying) await this.#copy.save().catch((error: unknown) => this.#options.log.warn('no copy', error))
+    this.#index.exec('PRAGMA wal_checkpoint(TRUNCATE)')
     this.#index.close()
   }
 
@@ -310,6 +317,19 @@ export class Library {
 
   #record(row: ShownRow): ImageRecord {
     return recordOf(row, row.is_binned ? this.#binFolder : this.#folder)
+  }
+
+  /** A picture of the library by its bytes, for recipes that name what they started from. */
+  async byContent(sha256: string, name: string): Promise<{ id: string; file: string } | undefined> {
+    const rows = this.#index
+      .prepare(`SELECT id, file FROM pictures WHERE is_binned = 0 AND file LIKE ?`)
+      .all(`%/${name}`)
+    for (const { id, file } of rows as { id: string; file: string }[]) {
+      const path = join(this.#folder, file)
+      const bytes = await readFile(path).catch(() => undefined)
+      if (bytes && createHash('sha256').update(bytes).digest('hex') === sha256) return { id, file: path }
+    }
+    return undefined
   }
 
   async #twinOf(bytes: Buffer): Promise<ImageRecord | undefined> {

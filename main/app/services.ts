@@ -5,6 +5,7 @@ import type { AppEvent } from '../../preload/contract.ts'
 import type { DeviceReport } from '../../preload/contract/models.ts'
 import { settingDefaults } from '../../preload/defaults.ts'
 import { PromptReader, type EngineClient } from '../engine/client.ts'
+import { PictureClient, type PictureChild } from '../engine/picture-client.ts'
 import { AdapterSets } from './adapter-sets.ts'
 import { AdapterLibrary, adapterPaths } from './adapters.ts'
 import type { Handlers } from './answer.ts'
@@ -42,6 +43,8 @@ export type ServiceOptions = {
   install: (modelsFolder: string) => Promise<unknown>
   /** The built file of the thread that counts prompts. */
   promptWorker: string
+  /** Starts the process that reads and shrinks picture files. */
+  pictureWorker: () => PictureChild
   /** Adapters that come with Vignette. */
   starterAdapters?: string
   /** All that waited is made. */
@@ -50,7 +53,7 @@ export type ServiceOptions = {
 
 export type Dialogs = {
   /** Empty when the person thought better of it. */
-  choose(what: 'files' | 'folder' | 'settings'): Promise<string[]>
+  choose(what: 'files' | 'folder' | 'settings' | 'pictures'): Promise<string[]>
   /** Where a new file is to lie; `name` is what it is called unless the person says otherwise. */
   saveAs(name: string): Promise<string | undefined>
 }
@@ -97,7 +100,14 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     log,
   })
   const adapterBin = adapterPaths(home).bin
-  const library = await Library.open({ folder: join(home, 'pictures'), indexFile: join(home, 'library.db'), log })
+  const pictures = new PictureClient(options.pictureWorker)
+  const library = await Library.open({
+    folder: join(home, 'pictures'),
+    indexFile: join(home, 'library.db'),
+    pictures,
+    log,
+    emit,
+  })
   const models = new InstalledModels({ folder: modelsFolder, installStarter: () => install(modelsFolder), log })
   const adapters = await AdapterLibrary.open({
     ...adapterPaths(home),

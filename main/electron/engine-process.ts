@@ -3,7 +3,8 @@ import { fork } from 'node:child_process'
 import { VignetteError } from '../../models/errors.ts'
 import type { SetUpResult } from '../app/set-up.ts'
 import { forkEngine, type EngineChild } from '../engine/client.ts'
-import type { EngineEvent } from '../engine/protocol.ts'
+import { forkPictures, type PictureChild, type PictureCommand, type PictureReply } from '../engine/picture-client.ts'
+import type { EngineCommand, EngineEvent } from '../engine/protocol.ts'
 
 /** sharp, which the engine decodes pictures with, needs Node-API 9: Electron 27 and later. */
 const neededNodeApi = 9
@@ -21,7 +22,17 @@ function ownNode(): string | undefined {
 /** Starts the engine from its built file. */
 export function startEngine(entry: string): EngineChild {
   const execPath = ownNode()
-  return execPath === undefined ? startUtility(entry) : forkEngine(entry, nodeOptions(execPath))
+  return execPath === undefined
+    ? startUtility<EngineCommand, EngineEvent>(entry, 'Vignette engine')
+    : forkEngine(entry, nodeOptions(execPath))
+}
+
+/** Starts the picture worker from its built file. */
+export function startPictures(entry: string): PictureChild {
+  const execPath = ownNode()
+  return execPath === undefined
+    ? startUtility<PictureCommand, PictureReply>(entry, 'Vignette pictures')
+    : forkPictures(entry, nodeOptions(execPath))
 }
 
 /** Puts the starter model into `modelsFolder`, from the built file of set-up.ts. */
@@ -49,17 +60,18 @@ function nodeOptions(execPath: string) {
   return { execPath, execArgv: [], env }
 }
 
-function startUtility(entry: string): EngineChild {
-  const child = utilityProcess.fork(entry, [], { serviceName: 'Vignette engine' })
+function startUtility<Out, In>(entry: string, serviceName: string) {
+  const child = utilityProcess.fork(entry, [], { serviceName })
   let isGone = false
   child.once('exit', () => (isGone = true))
   return {
-    post(message) {
+    post(message: Out) {
       // Posting to one that has ended can take this process down.
       if (!isGone) child.postMessage(message)
     },
-    onMessage: (listener) => void child.on('message', (message: EngineEvent) => listener(message)),
-    onExit: (listener) => void child.once('exit', (code) => listener(code === null ? 'killed' : `code ${code}`)),
+    onMessage: (listener: (message: In) => void) => void child.on('message', (message: In) => listener(message)),
+    onExit: (listener: (reason: string) => void) =>
+      void child.once('exit', (code) => listener(code === null ? 'killed' : `code ${code}`)),
     kill() {
       // Its own kill asks politely, which a process deep in a calculation does not hear.
       if (child.pid === undefined) child.kill()

@@ -1,3 +1,4 @@
+import { fork } from 'node:child_process'
 import type { ErrorReport } from '../../models/errors.ts'
 import { VignetteError } from '../../models/errors.ts'
 import type { RecalledRecipe } from '../../preload/contract/images.ts'
@@ -109,5 +110,25 @@ export class PictureClient {
       reject(new VignetteError('file-unreadable', `The picture could not be read (${reason}).`))
     }
     this.#waiting.clear()
+  }
+}
+
+/** Starts the worker's entry file as a Node process. `execPath` is another Node than this one, where needed. */
+export function forkPictures(
+  entry: string,
+  options: { execPath?: string; execArgv?: string[]; env?: NodeJS.ProcessEnv } = {},
+): PictureChild {
+  const settings = { serialization: 'advanced', windowsHide: true, ...options }
+  const child = fork(entry, [], settings as Parameters<typeof fork>[2])
+  return {
+    post: (command) => {
+      if (child.connected) child.send(command, () => {})
+    },
+    onMessage: (listener) => void child.on('message', (reply) => listener(reply as PictureReply)),
+    onExit(listener) {
+      child.once('exit', (code, signal) => listener(signal ?? `code ${code}`))
+      child.once('error', (error) => listener(error.message))
+    },
+    kill: () => void child.kill('SIGKILL'),
   }
 }

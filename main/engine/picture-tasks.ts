@@ -40,12 +40,13 @@ export async function doPictureTask(task: PictureTask): Promise<PictureFacts | P
 
 async function look(file: string, thumb: string | undefined): Promise<PictureFacts> {
   const bytes = await load(file)
+  // First, because its errors say what is wrong.
+  const texts = isPng(bytes) ? readPng(bytes).texts : new Map<string, string>()
   const metadata = await (await decoder(bytes)).metadata().catch((cause: unknown) => {
     throw unreadable(file, cause)
   })
   const format = formats[metadata.format ?? '']
   if (!format) throw unreadable(file, `it is ${metadata.format}`)
-  const texts = format === 'png' ? readPng(bytes).texts : new Map<string, string>()
   const add = (found: Map<string, string>) => found.forEach((text, key) => texts.has(key) || texts.set(key, text))
   if (metadata.exif) add(exifTexts(metadata.exif))
   if (metadata.xmp) add(xmpTexts(metadata.xmp.toString('utf8')))
@@ -55,6 +56,10 @@ async function look(file: string, thumb: string | undefined): Promise<PictureFac
   const recipe = recallFrom(texts)
   const text = texts.get('parameters')
   return { format, width, height, ...(recipe ? { recipe } : {}), ...(text ? { text: text.slice(0, 200_000) } : {}) }
+}
+
+function isPng(bytes: Buffer): boolean {
+  return bytes.toString('latin1', 0, 4) === '\x89PNG'
 }
 
 async function writeThumb(bytes: Buffer, out: string, file: string): Promise<void> {

@@ -49,7 +49,7 @@ export function recalled(recipe: Recipe): RecalledRecipe {
     origin: app,
     request,
     model: { id: model.id, name: model.name ?? model.id, ...(model.sha256 ? { sha256: model.sha256 } : {}) },
-    adapters: adapters.map(({ matched: _, total: __, ...use }) => use),
+    adapters: adapters.map(({ matched: _, total: tensors, ...use }) => ({ ...use, tensors })),
     ...(init ? { source: init } : {}),
     engine: { runtime, provider, ...(mode ? { mode } : {}) },
     pixelSha256,

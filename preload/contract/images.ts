@@ -1,6 +1,7 @@
 import * as z from 'zod'
+import { limits } from '../limits.ts'
 import { AdapterRoleName } from './adapters.ts'
-import { AdapterUse, GenerateRequest } from './generate.ts'
+import { AdapterUse, ErrorReport, GenerateRequest } from './generate.ts'
 
 /** A saved picture: `url` is vignette-image://<id>, `thumb` a small version of it, `file` where it lies. */
 export const ImageRecord = z.object({
@@ -45,6 +46,8 @@ export const RecalledAdapter = AdapterUse.omit({ file: true }).extend({
   sha256: z.string().optional(),
   id: z.string().optional(),
   role: AdapterRoleName.optional(),
+  /** How many tensors it has: where names differ, only files with as many are looked into. */
+  tensors: z.int().optional(),
   /** It stood in for guidance. */
   isGuidance: z.boolean().optional(),
   /** It brought words for the prompt and changed no network. */
@@ -120,8 +123,75 @@ export const ReplayResult = z.object({
 })
 export type ReplayResult = z.infer<typeof ReplayResult>
 
+const imageId = z.object({ id: z.string() })
+const imageIds = z.object({ ids: z.array(z.string()).min(1).max(limits.maxPicturesAtOnce) })
+const tag = z.string().trim().min(1).max(60)
+const albumName = z.string().trim().min(1).max(100)
+
 export const imageRequests = {
-  'images:reveal': { input: z.object({ id: z.string() }), output: z.void() },
+  'images:reveal': { input: imageId, output: z.void() },
+  /** A part of what was asked for, and how many there are in all. `unknown`: words of the search that mean nothing. */
+  'images:query': {
+    input: ImageQuery.extend({ offset: z.int().min(0).default(0), limit: z.int().min(1).max(500).default(200) }),
+    output: z.object({ images: z.array(ImageRecord), total: z.int(), unknown: z.array(z.string()) }),
+  },
+  /** How many pictures each day has, as YYYY-MM-DD, in the order of the query. */
+  'images:days': { input: ImageQuery, output: z.array(z.object({ day: z.string(), count: z.int() })) },
+  /** Only the ids of a part, for choosing many at once. */
+  'images:ids': {
+    input: ImageQuery.extend({
+      offset: z.int().min(0).default(0),
+      limit: z.int().min(1).max(limits.maxPicturesAtOnce),
+    }),
+    output: z.array(z.string()),
+  },
+  'images:detail': { input: imageId, output: ImageDetail },
+  /** From a picture of the library, or any picture file. Throws `file-unreadable` for what is no picture. */
+  'images:recipe': {
+    input: z.union([imageId, z.object({ file: z.string() })]),
+    output: RecalledRecipe,
+  },
+  'images:star': { input: imageIds.extend({ isStarred: z.boolean() }), output: z.void() },
+  'images:tag': {
+    input: imageIds.extend({ add: z.array(tag).max(50).default([]), remove: z.array(tag).max(50).default([]) }),
+    output: z.void(),
+  },
+  'images:describe': {
+    input: imageId.extend({ alt: z.string().max(2000).optional(), note: z.string().max(10_000).optional() }),
+    output: z.void(),
+  },
+  'images:tags': { input: z.void(), output: z.array(z.object({ tag: z.string(), count: z.int() })) },
+  'albums:list': { input: z.void(), output: z.array(Album) },
+  'albums:create': { input: z.object({ name: albumName }), output: Album },
+  'albums:rename': { input: z.object({ id: z.string(), name: albumName }), output: z.void() },
+  /** The pictures stay. What comes back makes the same album again. */
+  'albums:remove': { input: z.object({ id: z.string() }), output: z.object({ pictures: z.array(z.string()) }) },
+  'albums:restore': {
+    input: z.object({ id: z.string(), name: albumName, pictures: z.array(z.string()) }),
+    output: z.void(),
+  },
+  'albums:put': { input: imageIds.extend({ id: z.string() }), output: z.void() },
+  'albums:take': { input: imageIds.extend({ id: z.string() }), output: z.void() },
+  'images:bin': { input: imageIds, output: z.void() },
+  /** Back to where they were, with their albums, stars and tags. */
+  'images:restore': { input: imageIds, output: z.void() },
+  'images:binSize': { input: z.void(), output: z.object({ count: z.int(), bytes: z.number() }) },
+  /** The only way a picture is ever deleted, but for those that have been in the bin for `binDays`. */
+  'images:emptyBin': { input: z.void(), output: z.object({ count: z.int() }) },
+  /** Copies picture files into the library. A bad one is told about and does not hold up the others. */
+  'images:import': {
+    input: z.object({ files: z.array(z.string()).min(1).max(limits.maxDroppedFiles) }),
+    output: z.object({
+      images: z.array(ImageRecord),
+      refused: z.array(z.object({ name: z.string(), error: ErrorReport })),
+    }),
+  },
+  /** Asks the person for picture files in the system's own panel; empty when they thought better of it. */
+  'images:choose': { input: z.void(), output: z.array(z.string()) },
+  'images:rebuildThumb': { input: imageId, output: z.void() },
+  'images:copy': { input: imageId, output: z.void() },
+  /** Makes it again with what its recipe names; `images:replayed` tells how the two compare. */
+  'images:replay': { input: imageId, output: z.object({ jobId: z.string() }) },
 } satisfies Record<string, { input: z.ZodType; output: z.ZodType }>
 
 export const imageEvents = [

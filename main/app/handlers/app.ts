@@ -15,6 +15,8 @@ export type Desktop = {
   openLink: (url: string) => void
   /** Leaving with work in the queue: how, or not after all. */
   quit: (when: 'after-current' | 'now' | 'stay') => void
+  /** Puts a picture on the clipboard. */
+  copyImage: (file: string) => void
   /** The commands of the window, for the native menu. */
   setMenu: (commands: MenuCommand[]) => void
   /** Electron and Chromium, where it runs in them. */
@@ -26,6 +28,7 @@ export type Desktop = {
 export const noDesktop: Desktop = {
   openLink: () => {},
   quit: () => {},
+  copyImage: () => {},
   setMenu: () => {},
   runtime: [],
   battery: () => ({ isThere: false, reason: 'This computer has no battery.' }),

@@ -3,19 +3,24 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Library } from '../../../main/app/library.ts'
+import { directPictures } from './direct-pictures.ts'
 import { recipeChunks, type Recipe } from '../../../main/export/metadata.ts'
 import { encodePng } from '../../../main/export/png.ts'
+import type { AppEvent } from '../../../preload/contract.ts'
 import { GenerateRequest } from '../../../preload/contract/generate.ts'
 
 let home: string
 let warnings: string[]
 let library: Library
 let clock: Date
+let events: AppEvent[]
 
 const open = () =>
   Library.open({
     folder: join(home, 'pictures'),
     indexFile: join(home, 'library.db'),
+    pictures: directPictures,
+    emit: (event) => void events.push(event),
     log: { info: () => {}, warn: (message) => void warnings.push(message), error: () => {} },
     now: () => clock,
   })
@@ -23,11 +28,12 @@ const open = () =>
 beforeEach(async () => {
   home = await mkdtemp(join(tmpdir(), 'vignette-library-'))
   warnings = []
+  events = []
   clock = new Date(2026, 0, 2, 12)
   library = await open()
 })
 afterEach(async () => {
-  library.close()
+  await library.close()
   await rm(home, { recursive: true, force: true })
 })
 
@@ -87,7 +93,7 @@ describe('the index', () => {
     await add('a barn', 7)
     await add('a boat', 8)
     const before = library.list()
-    library.close()
+    await library.close()
     await rm(join(home, 'library.db'))
     library = await open()
     expect(library.list()).toEqual([])
@@ -103,7 +109,7 @@ describe('the index', () => {
 
   it('is made again when it is damaged, and the damaged one is kept', async () => {
     await add('a barn', 7)
-    library.close()
+    await library.close()
     await rm(join(home, 'library.db-wal'), { force: true })
     await writeFile(join(home, 'library.db'), Buffer.alloc(8192, 0x61))
     library = await open()
@@ -120,8 +126,13 @@ describe('the index', () => {
     await writeFile(join(day, '00001-5.png'), png('copied here', 5))
     await writeFile(join(day, '00002-6.png'), png('cut off', 6).subarray(0, 60))
     await writeFile(join(day, 'notes.png'), 'not ours')
-    expect((await library.reconcile()).map(({ prompt }) => prompt)).toEqual(['copied here'])
-    expect(library.list().map(({ prompt, width }) => [prompt, width])).toEqual([['copied here', 4]])
+    const added = await library.reconcile()
+    expect(added.map(({ prompt, width, problem }) => [prompt, width, problem !== undefined])).toEqual([
+      ['copied here', 4, false],
+      ['', 0, true], // cut off: listed with what is wrong, so that it can be mended or removed
+    ])
+    expect(library.list().map(({ id }) => id)).toEqual(['2025-12-31-00002-6', '2025-12-31-00001-5'])
+    expect(library.list()[0].problem).toContain('cut off')
     expect(warnings).toHaveLength(1)
   })
 
