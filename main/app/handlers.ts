@@ -4,7 +4,7 @@ import type { AdapterLibrary } from './adapters.ts'
 import type { Handlers } from './answer.ts'
 import { adapterHandlers } from './handlers/adapters.ts'
 import { appHandlers, type AppParts } from './handlers/app.ts'
-import { imageHandlers } from './handlers/images.ts'
+import { imageHandlers, type ImageParts } from './handlers/images.ts'
 import { jobHandlers } from './handlers/jobs.ts'
 import { modelHandlers } from './handlers/models.ts'
 import { promptHandlers } from './handlers/prompt.ts'
@@ -20,23 +20,24 @@ import { samplePrompts } from './sample-prompts.ts'
 import type { Dialogs } from './services.ts'
 import type { SettingsStore } from './settings.ts'
 
-export type HandlerParts = Omit<AppParts, 'census'> & {
-  version: string
-  startedAt: number
-  jobs: Jobs
-  pace: Pace
-  library: Library
-  models: InstalledModels
-  adapters: AdapterLibrary
-  sets: AdapterSets
-  settings: SettingsStore
-  network: Network
-  prompts: Prompts
-  device: () => DeviceReport | undefined
-  /** Shows a file in the system's file manager. */
-  reveal: (file: string) => void
-  dialogs: Dialogs
-}
+export type HandlerParts = Omit<AppParts, 'census'> &
+  Pick<ImageParts, 'pictures' | 'replays' | 'resolve'> & {
+    version: string
+    startedAt: number
+    jobs: Jobs
+    pace: Pace
+    library: Library
+    models: InstalledModels
+    adapters: AdapterLibrary
+    sets: AdapterSets
+    settings: SettingsStore
+    network: Network
+    prompts: Prompts
+    device: () => DeviceReport | undefined
+    /** Shows a file in the system's file manager. */
+    reveal: (file: string) => void
+    dialogs: Dialogs
+  }
 
 /** One short function per request of the contract: each area has a file of its own. */
 export function createHandlers(parts: HandlerParts): Handlers {

@@ -101,9 +101,9 @@ async function apply(entry: Entry, event: JobEvent, options: RunOptions): Promis
 /** A picture that finds no room is kept until there is some, so that it need not be made again. */
 async function save(entry: Entry, event: Extract<JobEvent, { type: 'image' }>, options: RunOptions): Promise<void> {
   const { job, clock } = entry
-  const { seed, width, height, png } = event
+  const { seed, width, height, png, thumb } = event
   entry.unsaved = async () => {
-    const image = await options.library.add(png, { prompt: job.request.prompt, seed, width, height })
+    const image = await options.library.add(png, { prompt: job.request.prompt, seed, width, height }, thumb)
     delete entry.unsaved
     job.imageId = image.id
     await options.onSaved(image)

@@ -54,8 +54,8 @@ async function resolveAdapters(
   const resolved: RecalledAdapter[] = []
   for (const one of named) {
     const record = await findAdapter(one, records, adapters)
-    const { id: _, ...rest } = one
-    resolved.push(record ? { ...rest, id: record.id, role: one.isGuidance ? 'guidance' : record.role } : rest)
+    const role = one.isGuidance ? 'guidance' : record?.role
+    resolved.push({ ...one, id: record?.id, ...(role ? { role } : {}) })
   }
   return resolved
 }

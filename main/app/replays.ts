@@ -76,9 +76,10 @@ export class Replays {
 const visibleDifference = 6
 
 function replayRequest({ request, model, adapters, source }: RecalledRecipe): GenerateRequest {
-  const { promptTemplate: _, negativeTemplate: __, ...rest } = request!
   return GenerateRequest.parse({
-    ...rest,
+    ...request,
+    promptTemplate: undefined,
+    negativeTemplate: undefined,
     model: model!.id,
     count: 1,
     ...(source?.file ? { initImage: source.file } : {}),

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { modelHome, vignetteHome } from '../../models/home.ts'
 import { starterAdapters } from '../../models/starter/install.ts'
 import type { AppEvent } from '../../preload/contract.ts'
+import type { RecalledRecipe } from '../../preload/contract/images.ts'
 import type { DeviceReport } from '../../preload/contract/models.ts'
 import { settingDefaults } from '../../preload/defaults.ts'
 import { PromptReader, type EngineClient } from '../engine/client.ts'
@@ -13,7 +14,7 @@ import { engineSettings, firstEngineSettings } from './engine-settings.ts'
 import { createHandlers } from './handlers.ts'
 import { noDesktop, type Desktop } from './handlers/app.ts'
 import { InstalledModels, modelRecord } from './installed-models.ts'
-import { Jobs } from './jobs.ts'
+import { Jobs, type NewJob } from './jobs.ts'
 import { Library } from './library.ts'
 import { createLog, type Log } from './log.ts'
 import { Network } from './network.ts'
@@ -21,6 +22,8 @@ import { Pace } from './pace.ts'
 import { PromptLists } from './prompt-lists.ts'
 import { Prompts } from './prompts.ts'
 import { freeBytesAt } from './queue-failures.ts'
+import { resolveRecipe } from './recall.ts'
+import { Replays } from './replays.ts'
 import { openSettings, type SettingsStore } from './settings.ts'
 import { clearBin, Storage } from './storage.ts'
 
@@ -137,7 +140,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     }
   }
 
-  const pictures = join(home, 'pictures')
+  const picturesFolder = join(home, 'pictures')
   const pace = await Pace.open(join(home, 'pace.json'))
   const jobs = await Jobs.open({
     file: join(home, 'queue.jsonl'),
@@ -148,15 +151,36 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     folderOf: async (id) => (await models.find(id)).folder,
     adapterFileOf: (id) => adapters.fileOf(id),
     settings: () => settings.get(),
-    emit,
+    emit(event) {
+      emit(event)
+      replays.apply(event)
+    },
     onImage: (image) => emit({ type: 'image:added', image }),
     onCrash(message) {
       emit({ type: 'engine:crashed', message })
       void askDevice() // the new engine may have left a failing graphics card
     },
     ...(options.onIdle ? { onIdle: options.onIdle } : {}),
-    freeBytes: () => freeBytesAt(pictures),
+    freeBytes: () => freeBytesAt(picturesFolder),
     log,
+  })
+  const resolve = (recipe: RecalledRecipe) =>
+    resolveRecipe(recipe, {
+      models,
+      adapters,
+      pictureOf: async ({ name, sha256 }) => (sha256 ? library.byContent(sha256, name) : undefined),
+    })
+  const replays = new Replays({
+    ...{ library, pictures, emit },
+    async recall(id) {
+      const { recipe } = await library.recipeOf(id)
+      return recipe && resolve(recipe)
+    },
+    async addJob(request) {
+      const newJob = { request: request as NewJob['request'] }
+      const { jobIds } = await jobs.add([newJob], { place: 'front', source: 'test', label: 'Replay' })
+      return jobIds[0]
+    },
   })
   void models.ready().then(async () => emit({ type: 'models:changed', models: (await models.list()).map(modelRecord) }))
   // Beside the start, not before it: with a new index every picture is read.
@@ -166,12 +190,19 @@ export async function createServices(options: ServiceOptions): Promise<Services>
   )
 
   const { binDays = settingDefaults.binDays } = settings.get()
-  if (binDays !== 'never') void clearBin(adapterBin, binDays)
+  if (binDays !== 'never') {
+    void clearBin(adapterBin, binDays)
+    library.emptyBin(binDays).catch((error: unknown) => log.warn('the bin could not be cleared', error))
+  }
 
   return {
     handlers: createHandlers({
       ...{ home, logFile, network, storage, desktop: { ...noDesktop, ...options.desktop } },
-      emptyBin: async () => void (await clearBin(adapterBin, 0)),
+      async emptyBin() {
+        await clearBin(adapterBin, 0)
+        await library.emptyBin()
+      },
+      ...{ pictures, replays, resolve },
       ...{ version, startedAt, jobs, pace, library, models, adapters, sets, settings, prompts, reveal, dialogs },
       device: () => device,
     }),
@@ -185,7 +216,8 @@ export async function createServices(options: ServiceOptions): Promise<Services>
       await engine.stop()
       await adapters.close()
       await promptReader.close()
-      library.close()
+      await library.close()
+      pictures.close()
     },
   }
 }

@@ -1,4 +1,6 @@
-import { dialog } from 'electron'
+import * as electron from 'electron'
+import { clipboard, dialog, nativeImage, type NativeImage } from 'electron'
+import { VignetteError } from '../../models/errors.ts'
 import type { Dialogs } from '../app/services.ts'
 
 /** The system's own panels for choosing files. */
@@ -33,4 +35,18 @@ export const dialogs: Dialogs = {
     const { filePath } = await dialog.showSaveDialog({ defaultPath: name })
     return filePath || undefined
   },
+}
+
+/** Puts a picture on the clipboard. */
+export async function copyImage(file: string): Promise<void> {
+  const image = nativeImage.createFromPath(file)
+  if (image.isEmpty()) {
+    throw new VignetteError('file-unreadable', 'This kind of picture cannot be copied to the clipboard.', {
+      hint: 'Show it in its folder and copy the file instead.',
+    })
+  }
+  // Older Electron has a call of its own for it.
+  const older = clipboard as unknown as { writeImage?: (image: NativeImage) => void }
+  if (older.writeImage) older.writeImage(image)
+  else await clipboard.write([new electron.ClipboardItem({ 'image/png': new Blob([new Uint8Array(image.toPNG())]) })])
 }

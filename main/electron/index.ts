@@ -4,7 +4,7 @@ import { reportError } from '../../models/errors.ts'
 import { version } from '../../package.json'
 import { createServices, vignetteHome, type Services } from '../app/services.ts'
 import { EngineClient } from '../engine/client.ts'
-import { dialogs } from './dialogs.ts'
+import { copyImage, dialogs } from './dialogs.ts'
 import { setUp, startEngine, startPictures } from './engine-process.ts'
 import { registerSchemes, serveSchemes } from './images-protocol.ts'
 import { registerRequests, sendEvent } from './ipc.ts'
@@ -35,6 +35,7 @@ async function start(): Promise<void> {
       engine,
       install: (modelsFolder) => setUp(join(besides, 'set-up.cjs'), modelsFolder),
       promptWorker: join(besides, 'prompt-worker.cjs'),
+      desktop: { copyImage },
       pictureWorker: () => startPictures(join(besides, 'picture-worker.cjs')),
       reveal: (file) => shell.showItemInFolder(file),
       dialogs,

@@ -16,7 +16,7 @@ export type Desktop = {
   /** Leaving with work in the queue: how, or not after all. */
   quit: (when: 'after-current' | 'now' | 'stay') => void
   /** Puts a picture on the clipboard. */
-  copyImage: (file: string) => void
+  copyImage: (file: string) => void | Promise<void>
   /** The commands of the window, for the native menu. */
   setMenu: (commands: MenuCommand[]) => void
   /** Electron and Chromium, where it runs in them. */
