@@ -227,7 +227,7 @@ export class Jobs {
 
   async pause(when: 'now' | 'after-current'): Promise<void> {
     const running = this.#list.running()
-    if (when === 'after-current' && running) return this.#record.setQueue({ isPausingAfterCurrent: true })
+    if (when === 'after-current' && running) return this.#record.setQueue({ isPausingAfterCurrent: true, pausedBy: 'person' })
     await this.pauseBecause('person')
   }
 
@@ -347,7 +347,7 @@ export class Jobs {
       else this.#finish(entry, 'cancelled')
     } else Object.assign(pausing, this.#fail(entry, outcome))
     if (this.#queue.isPausingAfterCurrent)
-      Object.assign(pausing, { isPaused: true, isPausingAfterCurrent: false, pausedBy: pausing.pausedBy ?? 'person' })
+      Object.assign(pausing, { isPaused: true, isPausingAfterCurrent: false, pausedBy: pausing.pausedBy ?? this.#queue.pausedBy })
     await this.#record.show([entry])
     if (Object.keys(pausing).length > 0) await this.#record.setQueue(pausing)
     if (isOver(job)) {
