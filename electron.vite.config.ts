@@ -46,6 +46,7 @@ export default defineConfig({
           index: resolve(root, 'main/electron/index.ts'),
           engine: resolve(root, 'main/engine/index.ts'),
           'picture-worker': resolve(root, 'main/engine/picture-worker.ts'),
+          'adapter-worker': resolve(root, 'main/app/adapter-worker.ts'),
           'prompt-worker': resolve(root, 'main/engine/prompt-worker.ts'),
           'set-up': resolve(root, 'main/app/set-up.ts'),
         },

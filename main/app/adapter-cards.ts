@@ -2,7 +2,8 @@ import { basename } from 'node:path'
 import type { AdapterInfo } from '../../models/adapters/types.ts'
 import { VignetteError, type ErrorReport } from '../../models/errors.ts'
 import type { AdapterCard, AdapterPreset, AdapterRecord } from '../../preload/contract/adapters.ts'
-import type { FoundFile } from './adapter-places.ts'
+import type { StoredEdit } from './adapter-edits.ts'
+import { folderOf, type FoundFile } from './adapter-places.ts'
 
 /** What the person is shown of an adapter file. */
 export function cardOf(info: AdapterInfo): AdapterCard {
@@ -28,8 +29,37 @@ export function cardOf(info: AdapterInfo): AdapterCard {
   }
 }
 
-export function recordOf(found: FoundFile, info: AdapterInfo): AdapterRecord {
-  return { ...cardOf(info), id: found.id, place: found.place.kind, modifiedAt: found.modifiedAt }
+/** What a record is put together from. */
+export type RecordParts = {
+  found: Pick<FoundFile, 'id' | 'file' | 'place' | 'modifiedAt'>
+  info: AdapterInfo
+  edit: Readonly<StoredEdit>
+  hash?: string
+  twins?: string
+  thumbUrl?: string
+  isMissing?: boolean
+}
+
+/** A file of the library as the window shows it: the person's own words before those of the file. */
+export function recordOf({ found, info, edit, hash, twins, thumbUrl, isMissing }: RecordParts): AdapterRecord {
+  const card = cardOf(info)
+  const { timesUsed = 0, lastUsedAt, thumb, samples = [], tags: ownTags = [], collections = [], ...own } = edit
+  const { isFavourite = false, isMature = false, ...fields } = own
+  const weightRange = fields.weightRange ?? info.weightRange
+  return {
+    ...card,
+    ...fields,
+    tags: [...new Set([...ownTags, ...card.tags])],
+    id: found.id,
+    place: found.place.kind,
+    folder: folderOf(found.place, found.file),
+    modifiedAt: found.modifiedAt,
+    ...{ ownTags, collections, isFavourite, isMature, timesUsed, samples },
+    edited: [...Object.keys(own), ...(thumb ? ['thumb'] : [])],
+    ...(weightRange ? { weightRange: [...weightRange] } : {}),
+    ...defined({ hash, twins, thumbUrl, lastUsedAt }),
+    ...(isMissing ? { isMissing: true } : {}),
+  }
 }
 
 /** The card of a file that could not be read at all. */

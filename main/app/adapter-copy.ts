@@ -1,5 +1,5 @@
 import { copyFile, mkdir, open, readdir, stat, statfs, type FileHandle } from 'node:fs/promises'
-import { basename, extname, join } from 'node:path'
+import { basename, dirname, extname, join } from 'node:path'
 import { VignetteError } from '../../models/errors.ts'
 import { replaceFile } from '../../models/replace-file.ts'
 import { sidecarsOf } from './adapter-places.ts'
@@ -14,6 +14,8 @@ export type CopyOptions = {
   onProgress?: (doneBytes: number, totalBytes: number) => void
   /** Bytes that are free in a folder; asked of the disk when left out. */
   freeBytes?: (folder: string) => Promise<number>
+  /** What the copy is to be called; its own name otherwise. */
+  name?: string
 }
 
 /**
@@ -21,7 +23,7 @@ export type CopyOptions = {
  * the copy's path. The copy appears whole or not at all: a full disk, a failure or `signal` leaves nothing behind.
  */
 export async function copyAdapter(file: string, folder: string, options: CopyOptions = {}): Promise<string> {
-  const { signal, onProgress, freeBytes = freeBytesIn } = options
+  const { signal, onProgress, freeBytes = freeBytesIn, name = basename(file) } = options
   const { size } = await stat(file)
   await mkdir(folder, { recursive: true })
   const free = await freeBytes(folder)
@@ -30,7 +32,7 @@ export async function copyAdapter(file: string, folder: string, options: CopyOpt
       hint: 'Free some space, or link the file where it lies instead of copying it.',
     })
   }
-  const target = join(folder, await freeName(file, folder))
+  const target = join(folder, await freeName(name, folder))
   const source = await open(file, 'r')
   try {
     await replaceFile(target, (copy) => copyBytes(source, copy, size, signal, onProgress))
@@ -63,7 +65,7 @@ async function copyBytes(
 /** Notes and previews are a help, not a need: one that cannot be copied is left. */
 async function copySidecars(file: string, target: string): Promise<void> {
   const stem = (path: string) => path.slice(0, path.length - extname(path).length)
-  for (const sidecar of sidecarsOf(file, await readdir(join(file, '..')).catch(() => []))) {
+  for (const sidecar of sidecarsOf(file, new Set(await readdir(dirname(file)).catch(() => [])))) {
     const { size } = await stat(sidecar).catch(() => ({ size: Infinity }))
     if (size <= maxSidecarBytes)
       await copyFile(sidecar, stem(target) + sidecar.slice(stem(file).length)).catch(() => {})

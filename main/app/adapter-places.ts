@@ -18,11 +18,28 @@ export type FoundFile = {
   bytes: number
   modifiedAt: number
   stamp: string
+  /** A picture beside it that shows what it does. */
+  preview?: { path: string; bytes: number }
 }
 
-/** What other programs put beside an adapter: read when it is, and taken along when the adapter is copied. */
-const sidecarEndings = ['.json', '.civitai.info', '.cm-info.json', '.metadata.json']
+/** Pictures that programs put beside an adapter, the one that says most first. */
+const previewEndings = [
+  '.preview.png',
+  '.preview.jpg',
+  '.preview.jpeg',
+  '.preview.webp',
+  '.png',
+  '.jpg',
+  '.jpeg',
+  '.webp',
+]
+/** All that they put there: read when the adapter is, and taken along when it is copied. */
+const sidecarEndings = ['.json', '.civitai.info', '.cm-info.json', '.metadata.json', ...previewEndings]
 const maxDepth = 8
+/** A folder that was linked by mistake may be a whole disk. */
+const maxFiles = 50_000
+/** Asked of the disk at once. */
+const looksAtOnce = 32
 
 export function ownPlace(folder: string): AdapterPlace {
   return { kind: 'own', path: resolve(folder), prefix: 'own' }
@@ -63,11 +80,24 @@ export function isAdapterName(name: string): boolean {
   return extname(name).toLowerCase() === '.safetensors' && !basename(name).startsWith('.')
 }
 
+/** Where the file lies, in words: below its place, and with the name of a linked one. */
+export function folderOf({ kind, path }: AdapterPlace, file: string): string {
+  const inside = isAdapterName(path) ? '' : relative(path, dirname(file)).split(sep).join('/')
+  if (kind !== 'linked') return inside
+  const name = basename(isAdapterName(path) ? dirname(path) : path)
+  return inside === '' ? name : `${name}/${inside}`
+}
+
+/** The place that a path lies in, whether there is a file or not. */
+export function placeOfFile(places: readonly AdapterPlace[], file: string): AdapterPlace | undefined {
+  return places.find(({ path }) => path === file || (!isAdapterName(path) && file.startsWith(path + sep)))
+}
+
 /** Every file of a place that may be an adapter. A place that is gone, an unplugged disk say, has none. */
-export async function filesIn(place: AdapterPlace): Promise<FoundFile[]> {
+export async function filesIn(place: AdapterPlace, signal?: AbortSignal): Promise<FoundFile[]> {
   if (isAdapterName(place.path)) {
     const siblings = await readdir(dirname(place.path)).catch(() => [])
-    const found = await look(place, place.path, siblings)
+    const found = await look(place, place.path, new Set(siblings))
     return found ? [found] : []
   }
   const found: FoundFile[] = []
@@ -77,15 +107,19 @@ export async function filesIn(place: AdapterPlace): Promise<FoundFile[]> {
     const next: string[] = []
     for (const folder of folders) {
       const entries = await readdir(folder, { withFileTypes: true }).catch(() => [])
-      const names = entries.map(({ name }) => name)
+      const names = new Set(entries.map(({ name }) => name))
       next.push(
         ...entries
           .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.'))
           .map(({ name }) => join(folder, name)),
       )
       const files = entries.filter((entry) => !entry.isDirectory() && isAdapterName(entry.name))
-      const looked = await Promise.all(files.map(({ name }) => look(place, join(folder, name), names)))
-      found.push(...looked.filter((file) => file !== undefined))
+      for (let i = 0; i < files.length && found.length < maxFiles; i += looksAtOnce) {
+        signal?.throwIfAborted()
+        const some = files.slice(i, i + looksAtOnce)
+        const looked = await Promise.all(some.map(({ name }) => look(place, join(folder, name), names)))
+        for (const file of looked) if (file) found.push(file)
+      }
     }
     folders = next
   }
@@ -96,28 +130,29 @@ export async function filesIn(place: AdapterPlace): Promise<FoundFile[]> {
 export async function look(
   place: AdapterPlace,
   file: string,
-  siblings?: readonly string[],
+  siblings?: ReadonlySet<string>,
 ): Promise<FoundFile | undefined> {
   const own = await stat(file).catch(() => undefined)
   if (!own?.isFile()) return undefined
-  const beside = sidecarsOf(file, siblings ?? (await readdir(dirname(file)).catch(() => [])))
+  const beside = sidecarsOf(file, siblings ?? new Set(await readdir(dirname(file)).catch(() => [])))
   const stats = await Promise.all(beside.map((path) => stat(path).catch(() => undefined)))
   const stamp = [own, ...stats].map((one) => (one ? `${one.size}-${Math.round(one.mtimeMs)}` : '')).join(' ')
-  return { id: idOfFile(place, file), file, place, bytes: own.size, modifiedAt: Math.round(own.mtimeMs), stamp }
+  const found = { id: idOfFile(place, file), file, place, bytes: own.size, modifiedAt: Math.round(own.mtimeMs), stamp }
+  const stem = stemOf(file)
+  for (const ending of previewEndings) {
+    const i = beside.indexOf(stem + ending)
+    if (i >= 0 && stats[i]?.isFile()) return { ...found, preview: { path: beside[i], bytes: stats[i].size } }
+  }
+  return found
 }
 
 /** Those of the names beside a file that say something about it. */
-export function sidecarsOf(file: string, siblings: readonly string[]): string[] {
-  const stem = basename(file, extname(file))
-  return siblings
-    .filter((name) => name.startsWith(stem) && isSidecarEnding(name.slice(stem.length)))
-    .map((name) => join(dirname(file), name))
+export function sidecarsOf(file: string, siblings: ReadonlySet<string>): string[] {
+  const stem = stemOf(file)
+  return sidecarEndings.filter((ending) => siblings.has(basename(stem) + ending)).map((ending) => stem + ending)
 }
 
-/** `stem.preview.png` and the like are pictures of what it does. */
-export function isSidecarEnding(ending: string): boolean {
-  return sidecarEndings.includes(ending) || /^\.preview\.(png|jpe?g|webp)$/.test(ending)
-}
+const stemOf = (file: string) => file.slice(0, file.length - extname(file).length)
 
 export function missingAdapter(id: string): VignetteError {
   return new VignetteError('file-unreadable', `The adapter "${basename(id)}" is not in the library any more.`, {

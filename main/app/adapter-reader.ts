@@ -1,74 +1,63 @@
+import { createHash } from 'node:crypto'
 import { open, type FileHandle } from 'node:fs/promises'
 import { contentHash } from '../../models/adapters/content-hash.ts'
-import { inspectAdapter } from '../../models/adapters/read.ts'
+import { lookAtAdapter } from '../../models/adapters/read.ts'
 import type { AdapterInfo, ModelShape } from '../../models/adapters/types.ts'
 import { readSafetensors } from '../../models/checkpoint/safetensors.ts'
 import type { StoredTensor } from '../../models/graph/weights.ts'
 
+/** A model to judge by; `key` changes when it does. */
+export type Against = { key: string; shape?: ModelShape }
+
+/** What one file told. Files with the same `print` very likely have the same content; `hash` of the reader says. */
+export type AdapterReading = { info: AdapterInfo; print?: string }
+
 /** How the library reads adapter files. */
 export type AdapterReader = {
   /** Header, metadata and sidecars, against a model. */
-  inspect(file: string, shape: ModelShape | undefined): Promise<AdapterInfo>
-  /**
-   * Compares others with this file by a few bytes of a few tensors, without reading their headers as JSON: a thousand
-   * files take less than a second. Those that look the same very likely are; `hash` says.
-   */
-  resemblance(file: string): Promise<(other: string) => Promise<boolean>>
+  inspect(file: string, against: Against): Promise<AdapterReading>
   /** All of the content. */
   hash(file: string, signal?: AbortSignal): Promise<string>
+  close?(): void
 }
 
 const sampleBytes = 256
-const sampleCount = 4
-const maxHeaderBytes = 100_000_000
+const sampleCount = 8
 
+/** Reads in this process: the work of adapter-worker.ts, and of tests. */
 export const adapterReader: AdapterReader = {
-  inspect: inspectAdapter,
-  async resemblance(file) {
-    const { tensors } = await readSafetensors(file)
-    const samples = samplesOf(tensors)
-    const total = [...tensors.values()].reduce((sum, { length }) => sum + length, 0)
-    const own = await opened(file, (handle) =>
-      Promise.all(samples.map(([, { offset, length }]) => middleOf(handle, offset, length))),
-    )
-    return (other) =>
-      opened(other, async (handle) => {
-        const { size } = await handle.stat()
-        const start = Buffer.alloc(8)
-        await handle.read(start, 0, 8, 0)
-        const headerBytes = Number(start.readBigUInt64LE())
-        if (headerBytes > maxHeaderBytes || size - 8 - headerBytes !== total) return false
-        const bytes = Buffer.alloc(headerBytes)
-        await handle.read(bytes, 0, headerBytes, 8)
-        const header = bytes.toString('utf8')
-        for (const [i, [name, { length }]] of samples.entries()) {
-          const place = placeIn(header, name)
-          if (!place || place[1] - place[0] !== length) return false
-          if (!own[i].equals(await middleOf(handle, 8 + headerBytes + place[0], length))) return false
-        }
-        return true
-      })
+  async inspect(file, { shape }) {
+    const { info, tensors } = await lookAtAdapter(file, shape)
+    if (!tensors || info.verdict.fit === 'refused') return { info }
+    return { info, print: await printOf(tensors) }
   },
   hash: async (file, signal) => contentHash((await readSafetensors(file)).tensors, signal),
 }
 
-/** A few of the tensors that hold weights and not a single number, evenly over the names in their order. */
-function samplesOf(tensors: ReadonlyMap<string, StoredTensor>): [string, StoredTensor][] {
+/**
+ * A name for the content that costs a few reads: names, types and shapes of all tensors, and a few bytes out of the
+ * middle of some. Notes in the header, the file's name and where the tensors lie do not count. 128 bits in hex.
+ */
+export async function printOf(tensors: ReadonlyMap<string, StoredTensor>): Promise<string> {
+  const hash = createHash('sha256')
   const all = [...tensors].sort(([a], [b]) => (a < b ? -1 : 1))
+  for (const [name, { dtype, shape }] of all) hash.update(`${JSON.stringify([name, dtype, shape])}\n`)
+  // Of those that hold weights and not a single number, evenly over the names in their order.
   const large = all.filter(([, { length }]) => length >= sampleBytes)
   const from = large.length > 0 ? large : all
   const stride = Math.max(1, Math.floor(from.length / sampleCount))
-  return from.filter((_, i) => i % stride === 0).slice(0, sampleCount + 1)
-}
-
-/** Where the header says that a tensor lies, found as text. */
-function placeIn(header: string, name: string): [number, number] | undefined {
-  const key = JSON.stringify(name)
-  const at = header.indexOf(key)
-  if (at < 0) return undefined
-  const entry = header.slice(at + key.length, at + key.length + 400)
-  const [, begin, end] = /"data_offsets"\s*:\s*\[\s*(\d+)\s*,\s*(\d+)\s*\]/.exec(entry) ?? []
-  return begin === undefined ? undefined : [Number(begin), Number(end)]
+  const handles = new Map<string, FileHandle>()
+  try {
+    for (let i = 0; i < from.length; i += stride) {
+      const { file, offset, length } = from[i][1]
+      const handle = handles.get(file) ?? (await open(file, 'r'))
+      handles.set(file, handle)
+      hash.update(await middleOf(handle, offset, length))
+    }
+  } finally {
+    for (const handle of handles.values()) await handle.close()
+  }
+  return hash.digest('hex').slice(0, 32)
 }
 
 /** From the middle of a tensor: its ends are more often zeros. */
@@ -76,13 +65,4 @@ async function middleOf(handle: FileHandle, offset: number, length: number): Pro
   const sample = Buffer.alloc(Math.min(sampleBytes, length))
   await handle.read(sample, 0, sample.length, offset + Math.floor((length - sample.length) / 2))
   return sample
-}
-
-async function opened<T>(file: string, use: (handle: FileHandle) => Promise<T>): Promise<T> {
-  const handle = await open(file, 'r')
-  try {
-    return await use(handle)
-  } finally {
-    await handle.close()
-  }
 }

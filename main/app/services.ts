@@ -7,6 +7,8 @@ import type { DeviceReport } from '../../preload/contract/models.ts'
 import { settingDefaults } from '../../preload/defaults.ts'
 import { PromptReader, type EngineClient } from '../engine/client.ts'
 import { PictureClient, type PictureChild } from '../engine/picture-client.ts'
+import { ChildReader, readerThread } from './adapter-child.ts'
+import { noteUses } from './adapter-use.ts'
 import { AdapterSets } from './adapter-sets.ts'
 import { AdapterLibrary, adapterPaths } from './adapters.ts'
 import type { Handlers } from './answer.ts'
@@ -48,6 +50,8 @@ export type ServiceOptions = {
   promptWorker: string
   /** Starts the process that reads and shrinks picture files. */
   pictureWorker: () => PictureChild
+  /** The built file of the thread that reads adapters. */
+  adapterWorker: string
   /** Adapters that come with Vignette. */
   starterAdapters?: string
   /** All that waited is made. */
@@ -61,12 +65,21 @@ export type Dialogs = {
   saveAs(name: string): Promise<string | undefined>
 }
 
+/** Where pictures lie, by the id in their address. */
+export type PictureFiles = {
+  fileOf(id: string): string | undefined
+  /** A small version, which may have to be made first. */
+  thumbOf(id: string): Promise<string | undefined>
+}
+
 export type Services = {
   handlers: Handlers
   log: Log
   settings: SettingsStore
   library: Library
   jobs: Jobs
+  /** All pictures that the window can show: saved ones, and those of adapters. */
+  pictures: PictureFiles
   /** Starts the engine to learn what it runs on; the first picture then starts sooner. */
   warmUp(): Promise<void>
   /** Leaves the queue as it is for the next start, and ends the engine. */
@@ -117,6 +130,13 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     version,
     starterFolder: options.starterAdapters ?? starterAdapters(),
     shapeOf: (id) => models.shapeOf(id),
+    reader: new ChildReader(() => readerThread(options.adapterWorker)),
+    shrink: (file, target) => pictures.thumb(file, target),
+    picturesWith(hash) {
+      const search = { search: `adapter:${hash}`, isBin: false, order: 'newest' as const }
+      const { images, total } = library.query(search, 0, 8)
+      return { count: total, newest: images.map(({ id, thumb, prompt }) => ({ id, url: thumb, prompt })) }
+    },
     emit,
     log,
   })
@@ -141,6 +161,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
   }
 
   const picturesFolder = join(home, 'pictures')
+  const noteUse = noteUses(adapters.notebook, log)
   const pace = await Pace.open(join(home, 'pace.json'))
   const jobs = await Jobs.open({
     file: join(home, 'queue.jsonl'),
@@ -154,6 +175,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     emit(event) {
       emit(event)
       replays.apply(event)
+      noteUse(event)
     },
     onImage: (image) => emit({ type: 'image:added', image }),
     onCrash(message) {
@@ -210,6 +232,10 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     settings,
     library,
     jobs,
+    pictures: {
+      fileOf: (id) => adapters.thumbs.fileOf(id) ?? library.fileOf(id),
+      thumbOf: async (id) => (adapters.thumbs.has(id) ? adapters.thumbs.smallOf(id) : library.thumbOf(id)),
+    },
     warmUp: askDevice,
     async close() {
       await jobs.close()

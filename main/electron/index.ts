@@ -37,6 +37,7 @@ async function start(): Promise<void> {
       promptWorker: join(besides, 'prompt-worker.cjs'),
       desktop: { copyImage },
       pictureWorker: () => startPictures(join(besides, 'picture-worker.cjs')),
+      adapterWorker: join(besides, 'adapter-worker.cjs'),
       reveal: (file) => shell.showItemInFolder(file),
       dialogs,
       emit(event) {
@@ -45,7 +46,7 @@ async function start(): Promise<void> {
       },
     })
     lockPages(services.log)
-    serveSchemes(join(__dirname, '../renderer'), services.library)
+    serveSchemes(join(__dirname, '../renderer'), services.pictures)
     registerRequests(services)
     setMenu()
     closeInOrder(services)

@@ -32,8 +32,17 @@ export async function readAdapter(file: string, shape?: ModelShape): Promise<Ada
 
 /** As `readAdapter`, for a card: whatever the file is, there is a verdict. */
 export async function inspectAdapter(file: string, shape?: ModelShape): Promise<AdapterInfo> {
+  return (await lookAtAdapter(file, shape)).info
+}
+
+/** The same with the places of its tensors, which are absent when there is no reading them. */
+export async function lookAtAdapter(
+  file: string,
+  shape?: ModelShape,
+): Promise<{ info: AdapterInfo; tensors?: AdapterFile['tensors'] }> {
   try {
-    return (await examine(await openFile(file), shape)).info
+    const { info, tensors } = await examine(await openFile(file), shape)
+    return { info, tensors }
   } catch (error) {
     const known = error instanceof VignetteError ? error : fromSystemError(error)
     const message = known?.message ?? `${basename(file)} cannot be read as an adapter.`
@@ -42,8 +51,10 @@ export async function inspectAdapter(file: string, shape?: ModelShape): Promise<
       () => 0,
     )
     return {
-      ...bareInfo(file, bytes),
-      verdict: { fit: 'refused', message, ...(known?.hint ? { hint: known.hint } : {}) },
+      info: {
+        ...bareInfo(file, bytes),
+        verdict: { fit: 'refused', message, ...(known?.hint ? { hint: known.hint } : {}) },
+      },
     }
   }
 }

@@ -275,13 +275,13 @@ export const adapterRequests = {
 } satisfies Record<string, { input: z.ZodType; output: z.ZodType }>
 
 export const adapterEvents = [
-  /** Judged for `model`: what came or changed, what is gone, and how far the reading of headers is. */
+  /** Judged for `model`: what came or changed, what is gone; and, of a reading of headers, how far it is, `null` at its end. */
   z.object({
     type: z.literal('adapters:changed'),
     model: z.string(),
     changed: z.array(AdapterRecord),
     gone: z.array(z.string()),
-    scan: z.object({ done: z.int(), total: z.int() }).optional(),
+    scan: z.object({ done: z.int(), total: z.int() }).nullable().optional(),
   }),
   /** Comparing content, how many of how many; over without `total`. */
   z.object({ type: z.literal('adapters:comparing'), done: z.int(), total: z.int().optional() }),

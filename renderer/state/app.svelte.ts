@@ -2,6 +2,7 @@ import { reportError, type ErrorReport } from '../../models/errors.ts'
 import type { AppEvent } from '../../preload/contract.ts'
 import type { DeviceReport } from '../../preload/contract/models.ts'
 import { invoke, onEvent } from '../api.ts'
+import { AdapterLibraryState } from './adapter-library.svelte.ts'
 import { AdaptersState } from './adapters.svelte.ts'
 import { Announcer } from './announcer.svelte.ts'
 import { CommandsState } from './commands.svelte.ts'
@@ -46,6 +47,11 @@ export class AppModel {
     model: () => this.form.modelRecord?.id ?? this.form.model,
     attempt: (action) => this.#try(action),
   })
+  readonly adapterLibrary = new AdapterLibraryState({
+    ...{ adapters: this.adapters, slots: this.form.slots, jobs: this.jobs },
+    ...{ shell: this.shell, undo: this.undo, toasts: this.toasts },
+    onProblem: (error) => (this.problem = reportError(error)),
+  })
   version = $state('')
   device = $state.raw<DeviceReport | undefined>()
   samplePrompts = $state.raw<string[]>([])
@@ -84,7 +90,16 @@ export class AppModel {
   }
 
   apply(event: AppEvent): void {
-    for (const area of [this.jobs, this.announcer, this.settings, this.models, this.gallery, this.library, this.sets])
+    for (const area of [
+      this.jobs,
+      this.announcer,
+      this.settings,
+      this.models,
+      this.gallery,
+      this.library,
+      this.sets,
+      this.adapters,
+    ])
       area.apply(event)
     switch (event.type) {
       case 'jobs:changed':
@@ -93,9 +108,6 @@ export class AppModel {
       case 'models:changed':
         this.form.models = event.models
         this.isSettingUp = false
-        break
-      case 'adapters:changed':
-        this.adapters.apply(event)
         break
       case 'adapters:copying':
         this.offers.copying(event.file, event.doneBytes, event.totalBytes)
@@ -133,7 +145,7 @@ export class AppModel {
   /** The library as it is to a model; what changes after that comes as events. */
   async listAdapters(model: string): Promise<void> {
     await this.#try(async () => {
-      this.adapters.model = model // events may come before the reply
+      this.adapters.begin(model) // events may come before the reply
       const list = await invoke('adapters:list', { model })
       if (this.adapters.model === model) this.adapters.replace(model, list)
     })

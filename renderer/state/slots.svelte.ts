@@ -75,6 +75,11 @@ export class SlotsState {
     this.all = this.all.map((one) => (one === slot ? other : one === other ? slot : one))
   }
 
+  /** A missing adapter was found again, maybe under another id: the slot keeps how it is set. */
+  relink(id: string, record: AdapterRecord): void {
+    this.all = this.all.map((slot) => (slot.id === id ? { ...slot, id: record.id, name: record.name } : slot))
+  }
+
   remove(id: string): void {
     if (!this.has(id)) return
     this.#before = this.all

@@ -56,6 +56,7 @@ export async function openHost(browser: Browser, home: string): Promise<Host> {
     install: () => Promise.resolve(), // the tiny model is all these tests need
     promptWorker: join(root, 'out/main/prompt-worker.cjs'),
     pictureWorker: () => forkPictures(join(root, 'out/main/picture-worker.cjs'), { execArgv: [] }),
+    adapterWorker: join(root, 'out/main/adapter-worker.cjs'),
     reveal: (file) => void revealed.push(file),
     dialogs: { choose: async () => [...chosen], saveAs: async (name) => join(home, name) },
     starterAdapters: join(home, 'starter-adapters'),
@@ -146,8 +147,8 @@ async function serve(services: Services): Promise<Server> {
   return server
 }
 
-async function fileOf(path: string, { library }: Services): Promise<string | undefined> {
+async function fileOf(path: string, { pictures }: Services): Promise<string | undefined> {
   const [, id, isThumb] = /^\/image\/([^/]+)(\/thumb)?$/.exec(path) ?? []
   if (id === undefined) return join(root, 'out/renderer', path === '/' ? 'index.html' : path)
-  return isThumb ? library.thumbOf(id) : library.fileOf(id)
+  return isThumb ? pictures.thumbOf(id) : pictures.fileOf(id)
 }

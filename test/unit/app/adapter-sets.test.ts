@@ -9,26 +9,8 @@ import type { AdapterRecord } from '../../../preload/contract/adapters.ts'
 import { GenerateRequest } from '../../../preload/contract/generate.ts'
 import type { AdapterSet } from '../../../preload/contract/sets.ts'
 import type { StudioSlot } from '../../../preload/contract/settings.ts'
+import { adapterRecord as record } from './adapter-record.ts'
 
-const record = (id: string, part: Partial<AdapterRecord> = {}): AdapterRecord => ({
-  id,
-  place: 'own',
-  modifiedAt: 0,
-  name: id.slice(4),
-  fileName: `${id.slice(4)}.safetensors`,
-  bytes: 1,
-  kinds: ['LoRA'],
-  precision: 'f16',
-  matched: 1,
-  total: 1,
-  hasTextEncoder: false,
-  triggers: [],
-  tags: [],
-  role: 'style',
-  verdict: { fit: 'fits', message: '' },
-  notices: [],
-  ...part,
-})
 const slot = (id: string, part: Partial<StudioSlot> = {}): StudioSlot => ({
   ...{ id, name: id.slice(4), role: 'style', isOn: true, weight: 0.8, start: 0, end: 1, ramp: 'flat' },
   ...part,
@@ -40,7 +22,7 @@ let told: AdapterSet[][]
 /** The library: records, and the hash of each. */
 let shelf: Map<AdapterRecord, string>
 const adapters = {
-  list: () => ({ adapters: [...shelf.keys()], isScanning: false, links: [] }),
+  list: () => ({ adapters: [...shelf.keys()], isScanning: false, links: [], roots: [] }),
   hashOf: async (id: string) => {
     const found = [...shelf].find(([one]) => one.id === id)
     if (!found) throw new Error('gone')

@@ -1,4 +1,4 @@
-import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -34,7 +34,7 @@ function open(part: Partial<AdapterLibraryOptions> = {}): Promise<AdapterLibrary
       model === 'sdxl' || model === 'sd15' ? { key: model, shape: standardShape(model) } : undefined,
     emit: (event) => void events.push(event),
     log: { info: () => {}, warn: () => {}, error: (what, error) => expect.fail(`${what}: ${String(error)}`) },
-    reader: { ...adapterReader, inspect: (file, shape) => (reads.push(file), adapterReader.inspect(file, shape)) },
+    reader: { ...adapterReader, inspect: (file, against) => (reads.push(file), adapterReader.inspect(file, against)) },
     ...part,
   })
 }
@@ -58,7 +58,7 @@ async function writeLora(
 }
 
 const listed = async (model = 'sd15') => {
-  library.list(model)
+  await library.scan(model) // the one that the last list began, which may have passed a change already
   await library.scan(model)
   return library.list(model).adapters
 }
@@ -100,7 +100,7 @@ describe('adding', () => {
     const { adapter } = await library.add(first, 'sd15', false)
     expect((await library.inspect([again], 'sd15'))[0].known).toEqual({ id: adapter.id, name: 'a' })
     expect((await library.inspect([other], 'sd15'))[0].known).toBeUndefined()
-    expect(await library.add(again, 'sd15', false)).toEqual({ adapter, isNew: false })
+    expect(await library.add(again, 'sd15', false)).toMatchObject({ adapter: { id: adapter.id }, isNew: false })
     expect((await library.add(other, 'sd15', false)).isNew).toBe(true)
     expect(await tree(join(home, 'adapters'))).toEqual(['a.safetensors', 'c.safetensors'])
   })
@@ -208,14 +208,45 @@ describe('the list', () => {
     expect(reads).toEqual([file, file])
   })
 
-  it('says what is gone', async () => {
-    const file = await writeLora(join(home, 'adapters', 'ink.safetensors'), 1)
+  it('says what is missing, keeps what was said of it, and takes it back when it is located', async () => {
+    const file = await writeLora(join(home, 'adapters', 'people', 'ink.safetensors'), 1)
     const [{ id }] = await listed()
+    await library.notebook.edit([id], { notes: 'too strong at 1' })
+    const elsewhere = join(home, 'old-disk', 'renamed.safetensors')
+    await cp(file, elsewhere)
     await rm(file)
     events = []
-    expect(await listed()).toEqual([])
-    expect(events).toContainEqual(expect.objectContaining({ gone: [id], changed: [] }))
+    expect(await listed()).toMatchObject([{ id, isMissing: true, notes: 'too strong at 1' }])
+    expect(events).toContainEqual(expect.objectContaining({ gone: [], changed: [expect.objectContaining({ id })] }))
     await expect(library.fileOf(id)).rejects.toMatchObject({ code: 'file-unreadable' })
+    const other = await writeLora(join(home, 'other.safetensors'), 2)
+    await expect(library.locate(id, other, 'sd15')).rejects.toThrow('another content')
+    expect(await library.locate(id, elsewhere, 'sd15')).toMatchObject({ id, notes: 'too strong at 1' })
+    expect((await listed())[0].isMissing).toBeUndefined()
+    await rm(file)
+    await listed()
+    await library.forget([id])
+    expect(await listed()).toEqual([])
+  })
+
+  it('does not call missing what was only moved, and links what is found again for a linked folder', async () => {
+    const file = await writeLora(join(home, 'adapters', 'ink.safetensors'), 1)
+    const linked = await writeLora(join(home, 'loras', 'paper.safetensors'), 2)
+    await library.link(join(home, 'loras'))
+    const ids = (await listed()).map(({ id }) => id)
+    await library.notebook.edit(ids, { rating: 4 })
+    await mkdir(join(home, 'adapters', 'new'))
+    await rename(file, join(home, 'adapters', 'new', 'wet.safetensors'))
+    const away = join(home, 'away.safetensors')
+    await rename(linked, away)
+    expect((await listed()).map(({ id, rating, isMissing }) => [id, rating, isMissing])).toEqual([
+      [ids[1], 4, true],
+      ['own/new/wet.safetensors', 4, undefined],
+    ])
+    const adapter = await library.locate(ids[1], away, 'sd15')
+    expect([adapter.place, adapter.rating, await library.fileOf(adapter.id)]).toEqual(['linked', 4, away])
+    expect(await tree(join(home, 'loras'))).toEqual([])
+    expect((await listed()).filter(({ isMissing }) => isMissing)).toEqual([])
   })
 
   it('does not follow an id out of its folder', async () => {

@@ -1,5 +1,4 @@
 import { describe, expect, it } from 'vitest'
-import { type AdapterRecord } from '../../../preload/contract/adapters.ts'
 import { GenerateRequest } from '../../../preload/contract/generate.ts'
 import { StudioForm } from '../../../preload/contract/settings.ts'
 import { limits } from '../../../preload/limits.ts'
@@ -9,34 +8,7 @@ import { FormState } from '../../../renderer/state/form.svelte.ts'
 import { hasWords, insertWords } from '../../../renderer/state/prompt-words.ts'
 import { SlotsState } from '../../../renderer/state/slots.svelte.ts'
 import { stepsText, tidyWeight, weightText } from '../../../renderer/state/weights.ts'
-
-const record = (id: string, part: Partial<AdapterRecord> = {}): AdapterRecord => ({
-  id,
-  place: 'own',
-  modifiedAt: 0,
-  name: id,
-  fileName: `${id}.safetensors`,
-  bytes: 1,
-  kinds: ['LoRA'],
-  precision: 'fp16',
-  matched: 4,
-  total: 4,
-  hasTextEncoder: false,
-  triggers: [],
-  tags: [],
-  role: 'style',
-  verdict: { fit: 'fits', message: '' },
-  notices: [],
-  folder: '',
-  ownTags: [],
-  collections: [],
-  isFavourite: false,
-  isMature: false,
-  timesUsed: 0,
-  samples: [],
-  edited: [],
-  ...part,
-})
+import { adapterRecord as record } from '../app/adapter-record.ts'
 
 describe('trigger words', () => {
   it.each([
@@ -146,7 +118,12 @@ describe('the form with adapters', () => {
   it('follows an adapter for few steps where nothing was touched, and says where it does not', () => {
     const adapters = new AdaptersState()
     const preset = { name: 'LCM', sampler: 'lcm', steps: 4, guidanceScale: 1 }
-    adapters.replace('m', { adapters: [record('lcm', { role: 'speed', preset })], isScanning: false, links: [] })
+    adapters.replace('m', {
+      adapters: [record('lcm', { role: 'speed', preset })],
+      isScanning: false,
+      links: [],
+      roots: [],
+    })
     const form = new FormState(adapters)
     form.slots.add(adapters.find('lcm')!)
     expect([form.steps, form.guidanceScale, form.sampler, form.isOffPreset]).toEqual([4, 1, 'lcm', false])
@@ -169,6 +146,7 @@ describe('the library in the window', () => {
       adapters: [record('ink', { triggers: ['wet brush'] }), record('art'), xl],
       isScanning: false,
       links: [],
+      roots: [],
     })
     expect(adapters.search('', true)).toMatchObject({ shown: [{ id: 'art' }, { id: 'ink' }], hidden: 1 })
     expect(adapters.search('BRUSH wet', true).shown.map(({ id }) => id)).toEqual(['ink'])
@@ -177,7 +155,7 @@ describe('the library in the window', () => {
 
   it('takes what main tells of its model, and nothing of another', () => {
     const adapters = new AdaptersState()
-    adapters.replace('m', { adapters: [record('a'), record('b')], isScanning: true, links: [] })
+    adapters.replace('m', { adapters: [record('a'), record('b')], isScanning: true, links: [], roots: [] })
     adapters.apply({ type: 'adapters:changed', model: 'other', changed: [record('x')], gone: ['a'] })
     adapters.apply({
       type: 'adapters:changed',
@@ -194,7 +172,7 @@ describe('the library in the window', () => {
     const adapters = new AdaptersState()
     const slots = new SlotsState()
     const partly = record('partly', { matched: 9, total: 11, verdict: { fit: 'partly', message: '' } })
-    adapters.replace('m', { adapters: [record('a'), partly, xl], isScanning: false, links: [] })
+    adapters.replace('m', { adapters: [record('a'), partly, xl], isScanning: false, links: [], roots: [] })
     for (const one of [record('a'), partly, xl, record('gone')]) slots.add(one)
     expect(slots.all.map((slot) => adapters.statusOf(slot, false).text)).toEqual([
       'ready',

@@ -9,27 +9,13 @@ import { FormHistory } from '../../../renderer/state/form-history.ts'
 import { FormState } from '../../../renderer/state/form.svelte.ts'
 import type { RecallPart } from '../../../renderer/state/recall.ts'
 import { UndoState } from '../../../renderer/state/undo.svelte.ts'
+import { adapterRecord as record } from '../app/adapter-record.ts'
 
 const model: ModelRecord = {
   ...{ id: 'starter', name: 'Starter', family: 'sd15', nativeWidth: 256, nativeHeight: 256, weightBytes: 1 },
   defaults: { steps: 20, guidanceScale: 4, sampler: 'dpmpp_2m', schedule: 'trailing' },
 }
 
-const record = (id: string, part: Partial<AdapterRecord> = {}): AdapterRecord => ({
-  ...{
-    id,
-    name: id,
-    fileName: `${id}.safetensors`,
-    bytes: 1,
-    kinds: ['LoRA'],
-    precision: 'fp16',
-    matched: 1,
-    total: 1,
-  },
-  ...{ hasTextEncoder: false, triggers: [], tags: [], role: 'style', notices: [], place: 'own', modifiedAt: 0 },
-  verdict: { fit: 'fits', message: '' },
-  ...part,
-})
 const levels = { name: 'Slow and fast, 10 steps', sampler: 'ddim', steps: 10, guidanceScale: 1, hasLevels: true }
 const slow = record('slow', { role: 'speed-slow', preset: { ...levels, activeSteps: [0, 5] } })
 const fast = record('fast', { role: 'speed-fast', preset: { ...levels, activeSteps: [5, 10] } })
@@ -41,7 +27,7 @@ const lcm = record('lcm', {
 
 function formWith(records: AdapterRecord[], models: ModelRecord[] = [model]): FormState {
   const adapters = new AdaptersState()
-  adapters.replace('starter', { adapters: records, isScanning: false, links: [] })
+  adapters.replace('starter', { adapters: records, isScanning: false, links: [], roots: [] })
   const form = new FormState(adapters)
   form.models = models
   form.prompt = 'a fox'
@@ -133,10 +119,10 @@ describe('the choice of speed', () => {
     })
     form.fitSlots()
     expect(slotIds(form)).toEqual(['slow', 'fast']) // nothing is known yet
-    adapters.replace('starter', { adapters: [guidance], isScanning: true, links: [] })
+    adapters.replace('starter', { adapters: [guidance], isScanning: true, links: [], roots: [] })
     form.fitSlots()
     expect(slotIds(form)).toEqual(['slow', 'fast']) // headers are still read
-    adapters.apply({ type: 'adapters:changed', model: 'starter', changed: [], gone: [] })
+    adapters.apply({ type: 'adapters:changed', model: 'starter', changed: [], gone: [], scan: null })
     form.fitSlots()
     expect(slotIds(form)).toEqual(['guidance'])
     expect(form.steps).toBe(8)
