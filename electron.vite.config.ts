@@ -49,6 +49,7 @@ export default defineConfig({
           'adapter-worker': resolve(root, 'main/app/adapter-worker.ts'),
           'prompt-worker': resolve(root, 'main/engine/prompt-worker.ts'),
           'set-up': resolve(root, 'main/app/set-up.ts'),
+          'model-worker': resolve(root, 'main/engine/model-worker.ts'),
         },
         external: native,
         output: cjs,

@@ -6,11 +6,11 @@ import { adapterHandlers } from './handlers/adapters.ts'
 import { appHandlers, type AppParts } from './handlers/app.ts'
 import { imageHandlers, type ImageParts } from './handlers/images.ts'
 import { jobHandlers } from './handlers/jobs.ts'
-import { modelHandlers } from './handlers/models.ts'
+import { modelHandlers, type ModelParts } from './handlers/models.ts'
 import { promptHandlers } from './handlers/prompt.ts'
 import { setHandlers } from './handlers/sets.ts'
 import { networkHandlers, settingHandlers } from './handlers/settings.ts'
-import { modelRecord, type InstalledModels } from './installed-models.ts'
+import type { InstalledModels } from './installed-models.ts'
 import type { Jobs } from './jobs.ts'
 import type { Library } from './library.ts'
 import type { Network } from './network.ts'
@@ -21,7 +21,8 @@ import type { Dialogs } from './services.ts'
 import type { SettingsStore } from './settings.ts'
 
 export type HandlerParts = Omit<AppParts, 'census'> &
-  Pick<ImageParts, 'pictures' | 'replays' | 'resolve'> & {
+  Pick<ImageParts, 'pictures' | 'replays' | 'resolve'> &
+  ModelParts & {
     version: string
     startedAt: number
     jobs: Jobs
@@ -49,7 +50,7 @@ export function createHandlers(parts: HandlerParts): Handlers {
       jobs: jobs.list(),
       queue: jobs.state(),
       images: library.list(),
-      models: (await models.list()).map(modelRecord),
+      models: await parts.modelLibrary.records(),
       device: device(),
       samplePrompts,
       isSettingUp: !models.isReady,

@@ -4,11 +4,16 @@ import { modelShape } from '../../models/adapters/shape.ts'
 import type { ModelShape } from '../../models/adapters/types.ts'
 import { readPartConfigs } from '../../models/checkpoint/graphs.ts'
 import { VignetteError } from '../../models/errors.ts'
+import { families } from '../../models/family.ts'
 import type { ModelManifest } from '../../models/manifest.ts'
-import type { ModelRecord } from '../../preload/contract/models.ts'
+import type { OwnDefaults } from '../../preload/contract/models.ts'
 import type { Log } from './log.ts'
 
-export type InstalledModel = { folder: string; manifest: ModelManifest }
+/** `manifest` has the person's own defaults in it; `original` is what lies on the disk. */
+export type InstalledModel = { folder: string; manifest: ModelManifest; original: ModelManifest }
+
+/** The id of the model that comes with Vignette. */
+export const starterId = 'starter'
 
 /** The models in one folder, each a folder with model.json in it. Read anew each time: people move folders about. */
 export class InstalledModels {
@@ -20,13 +25,27 @@ export class InstalledModels {
   /** Found by building the networks, which takes a moment: by id and source. */
   readonly #shapes = new Map<string, Promise<ModelShape>>()
 
-  constructor(options: { folder: string; installStarter: () => Promise<unknown>; log: Log }) {
+  readonly #ownDefaults: (id: string) => OwnDefaults
+
+  constructor(options: {
+    folder: string
+    installStarter: () => Promise<unknown>
+    log: Log
+    /** What the person has set for a model instead of what it says itself. */
+    ownDefaults?: (id: string) => OwnDefaults
+  }) {
     this.#folder = options.folder
+    this.#ownDefaults = options.ownDefaults ?? (() => ({}))
     this.#log = options.log
     this.#starter = options
       .installStarter()
       .catch((error: unknown) => this.#log.error('the starter model could not be put in place', error))
       .then(() => void (this.#isReady = true))
+  }
+
+  /** Where all of them lie. */
+  get folder(): string {
+    return this.#folder
   }
 
   get isReady(): boolean {
@@ -73,16 +92,16 @@ export class InstalledModels {
   async #read(name: string): Promise<InstalledModel | undefined> {
     const folder = join(this.#folder, name)
     try {
-      const manifest = JSON.parse(await readFile(join(folder, 'model.json'), 'utf8')) as ModelManifest
-      return { folder, manifest }
+      const original = JSON.parse(await readFile(join(folder, 'model.json'), 'utf8')) as ModelManifest
+      if (!(original.family in families) || original.id === undefined) return undefined // of a later version
+      return { folder, original, manifest: withDefaults(original, this.#ownDefaults(original.id)) }
     } catch {
       return undefined // not a model: a stray file, or one that is just being copied
     }
   }
 }
 
-/** What the window needs to know of a model. */
-export function modelRecord({ manifest }: InstalledModel): ModelRecord {
-  const { id, name, family, nativeSize, weightBytes, defaults } = manifest
-  return { id, name, family, nativeWidth: nativeSize.width, nativeHeight: nativeSize.height, weightBytes, defaults }
+function withDefaults(manifest: ModelManifest, own: OwnDefaults): ModelManifest {
+  const { width = manifest.nativeSize.width, height = manifest.nativeSize.height, ...defaults } = own
+  return { ...manifest, nativeSize: { width, height }, defaults: { ...manifest.defaults, ...defaults } }
 }

@@ -5,7 +5,7 @@ import type { AppEvent } from '../../preload/contract.ts'
 import type { RecalledRecipe } from '../../preload/contract/images.ts'
 import type { DeviceReport } from '../../preload/contract/models.ts'
 import { settingDefaults } from '../../preload/defaults.ts'
-import { PromptReader, type EngineClient } from '../engine/client.ts'
+import { PromptReader, spareMemoryBytes, totalMemoryBytes, type EngineClient } from '../engine/client.ts'
 import { PictureClient, type PictureChild } from '../engine/picture-client.ts'
 import { ChildReader, readerThread } from './adapter-child.ts'
 import { noteUses } from './adapter-use.ts'
@@ -15,10 +15,15 @@ import type { Handlers } from './answer.ts'
 import { engineSettings, firstEngineSettings } from './engine-settings.ts'
 import { createHandlers } from './handlers.ts'
 import { noDesktop, type Desktop } from './handlers/app.ts'
-import { InstalledModels, modelRecord } from './installed-models.ts'
+import { InstalledModels } from './installed-models.ts'
 import { Jobs, type NewJob } from './jobs.ts'
 import { Library } from './library.ts'
+import { checkpointsOf } from './linked-roots.ts'
 import { createLog, type Log } from './log.ts'
+import { clearModelBin } from './model-bin.ts'
+import { machineOf, ModelLibrary } from './model-library.ts'
+import { ModelNotes } from './model-notes.ts'
+import type { ModelWorker } from './model-work.ts'
 import { Network } from './network.ts'
 import { Pace } from './pace.ts'
 import { PromptLists } from './prompt-lists.ts'
@@ -52,6 +57,8 @@ export type ServiceOptions = {
   pictureWorker: () => PictureChild
   /** The built file of the thread that reads adapters. */
   adapterWorker: string
+  /** A process for work on models, e.g. an import. */
+  modelWorker: () => ModelWorker
   /** Adapters that come with Vignette. */
   starterAdapters?: string
   /** All that waited is made. */
@@ -60,7 +67,7 @@ export type ServiceOptions = {
 
 export type Dialogs = {
   /** Empty when the person thought better of it. */
-  choose(what: 'files' | 'folder' | 'settings' | 'pictures'): Promise<string[]>
+  choose(what: 'files' | 'folder' | 'settings' | 'pictures' | 'models' | 'model-folder'): Promise<string[]>
   /** Where a new file is to lie; `name` is what it is called unless the person says otherwise. */
   saveAs(name: string): Promise<string | undefined>
 }
@@ -124,7 +131,13 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     log,
     emit,
   })
-  const models = new InstalledModels({ folder: modelsFolder, installStarter: () => install(modelsFolder), log })
+  const modelNotes = await ModelNotes.open(join(home, 'models.json'))
+  const models = new InstalledModels({
+    folder: modelsFolder,
+    installStarter: () => install(modelsFolder),
+    ownDefaults: (id) => modelNotes.ownDefaults(id),
+    log,
+  })
   const adapters = await AdapterLibrary.open({
     ...adapterPaths(home),
     version,
@@ -160,6 +173,18 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     }
   }
 
+  const modelLibrary = await ModelLibrary.open({
+    ...{ models, engine, emit, log },
+    notes: modelNotes,
+    spawn: options.modelWorker,
+    workFile: join(home, 'imports.json'),
+    machine: () => {
+      const { memoryPercent = settingDefaults.memoryPercent } = settings.get()
+      return machineOf(device, memoryPercent, totalMemoryBytes(), spareMemoryBytes())
+    },
+    findFiles: () => checkpointsOf(adapters.roots.list()),
+  })
+  engine.onModel((model) => void modelLibrary.loaded(model))
   const picturesFolder = join(home, 'pictures')
   const noteUse = noteUses(adapters.notebook, log)
   const pace = await Pace.open(join(home, 'pace.json'))
@@ -204,7 +229,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
       return jobIds[0]
     },
   })
-  void models.ready().then(async () => emit({ type: 'models:changed', models: (await models.list()).map(modelRecord) }))
+  void models.ready().then(() => modelLibrary.changed())
   // Beside the start, not before it: with a new index every picture is read.
   library.reconcile().then(
     (added) => added.forEach((image) => emit({ type: 'image:added', image })),
@@ -215,6 +240,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
   if (binDays !== 'never') {
     void clearBin(adapterBin, binDays)
     library.emptyBin(binDays).catch((error: unknown) => log.warn('the bin could not be cleared', error))
+    void clearModelBin(modelsFolder, binDays)
   }
 
   return {
@@ -222,8 +248,11 @@ export async function createServices(options: ServiceOptions): Promise<Services>
       ...{ home, logFile, network, storage, desktop: { ...noDesktop, ...options.desktop } },
       async emptyBin() {
         await clearBin(adapterBin, 0)
+        await clearModelBin(modelsFolder, 0)
         await library.emptyBin()
       },
+      modelLibrary,
+      unloadModel: () => engine.unload(),
       ...{ pictures, replays, resolve },
       ...{ version, startedAt, jobs, pace, library, models, adapters, sets, settings, prompts, reveal, dialogs },
       device: () => device,
@@ -238,6 +267,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     },
     warmUp: askDevice,
     async close() {
+      modelLibrary.close()
       await jobs.close()
       await engine.stop()
       await adapters.close()

@@ -1,3 +1,4 @@
+import { readAbout, recordAbout } from '../../models/checkpoint/about.ts'
 import { reportError, type ErrorReport } from '../../models/errors.ts'
 import { installStarter } from '../../models/starter/install.ts'
 
@@ -9,7 +10,13 @@ export type SetUpResult = { error?: ErrorReport }
 const { parentPort } = process as { parentPort?: { postMessage(message: unknown): void } }
 const tell = (result: SetUpResult) => (parentPort ? parentPort.postMessage(result) : process.send?.(result))
 
-installStarter(process.argv[2]).then(
+async function setUp(modelsFolder: string): Promise<void> {
+  const folder = await installStarter(modelsFolder)
+  // What a later check of the weights compares with.
+  if (!(await readAbout(folder))) await recordAbout(folder, { licence: 'Apache-2.0' })
+}
+
+setUp(process.argv[2]).then(
   () => tell({}),
   (error: unknown) => tell({ error: reportError(error) }),
 )

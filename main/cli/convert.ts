@@ -1,6 +1,6 @@
 import { basename, extname, resolve } from 'node:path'
 import type { ConvertProgress } from '../../models/checkpoint/convert.ts'
-import { convertCheckpoint, predictionProbe } from '../../models/checkpoint/convert.ts'
+import { convertCheckpoint } from '../../models/checkpoint/convert.ts'
 import { VignetteError } from '../../models/errors.ts'
 import { families } from '../../models/family.ts'
 import type { ModelManifest } from '../../models/manifest.ts'
@@ -65,12 +65,12 @@ await runCli<keyof typeof spec.options>(spec, async ({ positionals, options, isO
     ...(name === undefined ? {} : { name }),
     replace: isOn('replace'),
     signal: terminal.signal,
-    probe: probePrediction,
+    probe: async (target: string) => (await import('../engine/probe-prediction.ts')).probePrediction(target),
   }
   let manifest: ModelManifest
   let quality: QuantizeResult['quality'] | undefined
   if (storage === 'int4') {
-    const { convertToInt4 } = await import('./convert-int4.ts')
+    const { convertToInt4 } = await import('../engine/convert-int4.ts')
     const result = await convertToInt4(source, folder, {
       ...common,
       onImport: showImport,
@@ -96,26 +96,3 @@ await runCli<keyof typeof spec.options>(spec, async ({ positionals, options, isO
   )
   terminal.result({ folder, manifest, ...(quality ? { quality } : {}), totalMs: Math.round(seconds) })
 })
-
-/** Runs the UNet once on a constant picture: the answer shows what it was trained to predict. */
-async function probePrediction(folder: string): Promise<number> {
-  const { openNetworks } = await import('../engine/networks.ts')
-  const networks = openNetworks(folder)
-  const { manifest } = networks
-  try {
-    const filled = (shape: number[], value: number) => ({
-      data: new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(value),
-      shape,
-    })
-    const [n, , h, w] = predictionProbe.sample
-    const context = [predictionProbe.context[0], predictionProbe.context[1], manifest.textEncoders[0].width]
-    const { out_sample: out } = await networks.run('unet', {
-      sample: filled([n, manifest.latents.channels, h, w], predictionProbe.value),
-      timestep: filled([n], predictionProbe.timestep),
-      encoder_hidden_states: filled(context, predictionProbe.value),
-    })
-    return out.data.reduce((sum, value) => sum + value - predictionProbe.value, 0) / out.data.length
-  } finally {
-    await networks.release()
-  }
-}

@@ -1,34 +1,38 @@
 import * as electron from 'electron'
-import { clipboard, dialog, nativeImage, type NativeImage } from 'electron'
+import { clipboard, dialog, nativeImage, type NativeImage, type OpenDialogOptions } from 'electron'
 import { VignetteError } from '../../models/errors.ts'
 import type { Dialogs } from '../app/services.ts'
+
+const all = { name: 'All files', extensions: ['*'] }
+const panels: Record<Parameters<Dialogs['choose']>[0], OpenDialogOptions> = {
+  folder: { title: 'Link a folder of adapters', properties: ['openDirectory'] },
+  files: {
+    title: 'Add adapters',
+    properties: ['openFile', 'multiSelections'],
+    filters: [{ name: 'Adapters', extensions: ['safetensors'] }, all],
+  },
+  settings: {
+    title: 'Import settings',
+    properties: ['openFile'],
+    filters: [{ name: 'Settings', extensions: ['json'] }, all],
+  },
+  pictures: {
+    title: 'Add pictures to the gallery',
+    properties: ['openFile', 'multiSelections'],
+    filters: [{ name: 'Pictures', extensions: ['png', 'jpg', 'jpeg', 'webp', 'avif', 'gif'] }, all],
+  },
+  models: {
+    title: 'Add models',
+    properties: ['openFile', 'multiSelections'],
+    filters: [{ name: 'Models', extensions: ['safetensors', 'sft'] }, all],
+  },
+  'model-folder': { title: 'Add a model folder', properties: ['openDirectory'] },
+}
 
 /** The system's own panels for choosing files. */
 export const dialogs: Dialogs = {
   async choose(what) {
-    if (what === 'pictures') {
-      const { filePaths } = await dialog.showOpenDialog({
-        title: 'Add pictures to the gallery',
-        properties: ['openFile', 'multiSelections'],
-        filters: [
-          { name: 'Pictures', extensions: ['png', 'jpg', 'jpeg', 'webp', 'avif', 'gif'] },
-          { name: 'All files', extensions: ['*'] },
-        ],
-      })
-      return filePaths
-    }
-    const { filePaths } = await dialog.showOpenDialog(
-      what === 'folder'
-        ? { title: 'Link a folder of adapters', properties: ['openDirectory'] }
-        : {
-            title: 'Add adapters',
-            properties: ['openFile', 'multiSelections'],
-            filters: [
-              { name: 'Adapters', extensions: ['safetensors'] },
-              { name: 'All files', extensions: ['*'] },
-            ],
-          },
-    )
+    const { filePaths } = await dialog.showOpenDialog(panels[what])
     return filePaths
   },
   async saveAs(name) {

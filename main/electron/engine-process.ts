@@ -2,9 +2,9 @@ import { utilityProcess } from 'electron'
 import { fork } from 'node:child_process'
 import { VignetteError } from '../../models/errors.ts'
 import type { SetUpResult } from '../app/set-up.ts'
-import { forkEngine, type EngineChild } from '../engine/client.ts'
-import { forkPictures, type PictureChild, type PictureCommand, type PictureReply } from '../engine/picture-client.ts'
-import type { EngineCommand, EngineEvent } from '../engine/protocol.ts'
+import type { ModelWorker } from '../app/model-work.ts'
+import { forkChild, type Child, type EngineChild } from '../engine/client.ts'
+import type { PictureChild } from '../engine/picture-client.ts'
 
 /** sharp, which the engine decodes pictures with, needs Node-API 9: Electron 27 and later. */
 const neededNodeApi = 9
@@ -21,18 +21,22 @@ function ownNode(): string | undefined {
 
 /** Starts the engine from its built file. */
 export function startEngine(entry: string): EngineChild {
-  const execPath = ownNode()
-  return execPath === undefined
-    ? startUtility<EngineCommand, EngineEvent>(entry, 'Vignette engine')
-    : forkEngine(entry, nodeOptions(execPath))
+  return startChild(entry, 'Vignette engine')
+}
+
+/** Starts a process for work on models from its built file. */
+export function startModelWorker(entry: string): ModelWorker {
+  return startChild(entry, 'Vignette models')
 }
 
 /** Starts the picture worker from its built file. */
 export function startPictures(entry: string): PictureChild {
+  return startChild(entry, 'Vignette pictures')
+}
+
+function startChild<Out, In>(entry: string, name: string): Child<Out, In> {
   const execPath = ownNode()
-  return execPath === undefined
-    ? startUtility<PictureCommand, PictureReply>(entry, 'Vignette pictures')
-    : forkPictures(entry, nodeOptions(execPath))
+  return execPath === undefined ? startUtility(entry, name) : forkChild(entry, nodeOptions(execPath))
 }
 
 /** Puts the starter model into `modelsFolder`, from the built file of set-up.ts. */
@@ -60,7 +64,7 @@ function nodeOptions(execPath: string) {
   return { execPath, execArgv: [], env }
 }
 
-function startUtility<Out, In>(entry: string, serviceName: string) {
+function startUtility<Out, In>(entry: string, serviceName: string): Child<Out, In> {
   const child = utilityProcess.fork(entry, [], { serviceName })
   let isGone = false
   child.once('exit', () => (isGone = true))
@@ -69,9 +73,8 @@ function startUtility<Out, In>(entry: string, serviceName: string) {
       // Posting to one that has ended can take this process down.
       if (!isGone) child.postMessage(message)
     },
-    onMessage: (listener: (message: In) => void) => void child.on('message', (message: In) => listener(message)),
-    onExit: (listener: (reason: string) => void) =>
-      void child.once('exit', (code) => listener(code === null ? 'killed' : `code ${code}`)),
+    onMessage: (listener) => void child.on('message', (message: In) => listener(message)),
+    onExit: (listener) => void child.once('exit', (code) => listener(code === null ? 'killed' : `code ${code}`)),
     kill() {
       // Its own kill asks politely, which a process deep in a calculation does not hear.
       if (child.pid === undefined) child.kill()

@@ -5,7 +5,7 @@ import { version } from '../../package.json'
 import { createServices, vignetteHome, type Services } from '../app/services.ts'
 import { EngineClient } from '../engine/client.ts'
 import { copyImage, dialogs } from './dialogs.ts'
-import { setUp, startEngine, startPictures } from './engine-process.ts'
+import { setUp, startEngine, startModelWorker, startPictures } from './engine-process.ts'
 import { registerSchemes, serveSchemes } from './images-protocol.ts'
 import { registerRequests, sendEvent } from './ipc.ts'
 import { setMenu } from './menu.ts'
@@ -34,6 +34,7 @@ async function start(): Promise<void> {
       version,
       engine,
       install: (modelsFolder) => setUp(join(besides, 'set-up.cjs'), modelsFolder),
+      modelWorker: () => startModelWorker(join(besides, 'model-worker.cjs')),
       promptWorker: join(besides, 'prompt-worker.cjs'),
       desktop: { copyImage },
       pictureWorker: () => startPictures(join(besides, 'picture-worker.cjs')),

@@ -7,19 +7,22 @@ import type { EngineCommand, EngineEvent, EngineJob, Transport } from './protoco
 export { fillDefaults, checkRequest } from './request.ts'
 export { fillFromAdapters } from './presets.ts'
 export { PromptReader } from './prompt-reader.ts'
-export { totalMemoryBytes } from './memory.ts'
+export { spareMemoryBytes, totalMemoryBytes } from './memory.ts'
 
 /** The events of one job; the last is `finished`, `cancelled` or `failed`. */
 export type JobEvent = Extract<EngineEvent, { jobId: string }>
 
-/** An engine somewhere else: a child process, a utility process, or a direct connection. */
-export interface EngineChild extends Transport<EngineCommand, EngineEvent> {
+/** A process of ours beside this one. */
+export interface Child<Out, In> extends Transport<Out, In> {
   /** Of its process, where it has one of its own. */
   readonly pid?: number
   /** Called once when it is gone, with what is known about why. */
   onExit(listener: (reason: string) => void): void
   kill(): void
 }
+
+/** An engine somewhere else: a child process, a utility process, or a direct connection. */
+export type EngineChild = Child<EngineCommand, EngineEvent>
 
 export type EngineSettings = {
   device?: Extract<EngineCommand, { type: 'start' }>['device']
@@ -86,12 +89,15 @@ export class EngineClient {
   }
 
   /**
-   * What is named counts instead of what the client was made with. For device, mode, memory and threads the engine ends and the next job starts a new one; a running
+   * Changes what is named; undefined is back to what the client was made with. For device, mode, memory and threads the engine ends and the next job starts a new one; a running
    * job ends as it began.
    */
   async configure(settings: EngineSettings): Promise<void> {
     const old = this.#settings
-    this.#settings = { ...this.#given, ...settings }
+    this.#settings = { ...old, ...settings }
+    for (const key of Object.keys(settings) as (keyof EngineSettings)[]) {
+      if (settings[key] === undefined) Object.assign(this.#settings, { [key]: this.#given[key] })
+    }
     if (this.#settings.device !== old.device) this.#isCardSuspect = false
     if (this.#child && startKeys.some((key) => this.#settings[key] !== old[key])) this.#isOutdated = true
     if (this.#running) return
@@ -255,26 +261,30 @@ export class EngineClient {
   }
 }
 
+export type ForkOptions = { execPath?: string; execArgv?: string[]; env?: NodeJS.ProcessEnv }
+
 /** Starts the engine's entry file as a Node process. `execPath` is another Node than this one, where needed. */
-export function forkEngine(
-  entry: string,
-  options: { execPath?: string; execArgv?: string[]; env?: NodeJS.ProcessEnv } = {},
-): EngineChild {
+export function forkEngine(entry: string, options: ForkOptions = {}): EngineChild {
+  return forkChild(entry, options)
+}
+
+/** Starts an entry file of ours as a Node process. */
+export function forkChild<Out, In>(entry: string, options: ForkOptions = {}): Child<Out, In> {
   // 'advanced' is structured clone: pixels travel as bytes, not as JSON.
   return nodeChild(
     fork(entry, [], { serialization: 'advanced', windowsHide: true, ...options } as Parameters<typeof fork>[2]),
   )
 }
 
-/** A Node child process as an engine. */
-export function nodeChild(child: ChildProcess): EngineChild {
+/** A Node child process that speaks in messages. */
+export function nodeChild<Out, In>(child: ChildProcess): Child<Out, In> {
   return {
     pid: child.pid,
     post: (message) => {
       // An error here means that it is just ending; `exit` tells the rest.
-      if (child.connected) child.send(message, () => {})
+      if (child.connected) child.send(message as object, () => {})
     },
-    onMessage: (listener) => void child.on('message', (message) => listener(message as EngineEvent)),
+    onMessage: (listener) => void child.on('message', (message) => listener(message as In)),
     onExit: (listener) => {
       child.once('exit', (code, signal) => listener(signal ?? `code ${code}`))
       child.once('error', (error) => listener(error.message))

@@ -1,6 +1,6 @@
 import type { ErrorReport } from '../../models/errors.ts'
 import type { GenerateRequest } from '../../preload/contract/generate.ts'
-import type { DeviceReport } from '../../preload/contract/models.ts'
+import type { DeviceReport, ModelCandidate, ModelTask } from '../../preload/contract/models.ts'
 import type { ModeName } from '../../preload/limits.ts'
 
 /** Which execution provider to use; `auto` takes the GPU when it proves itself, else the CPU. */
@@ -73,3 +73,23 @@ export interface Transport<Out, In> {
   post(message: Out): void
   onMessage(listener: (message: In) => void): void
 }
+
+/** Work on models that takes too long for the window's process; see model-tasks.ts. */
+export type ModelWork =
+  | { type: 'inspect'; source: string; modelsFolder: string }
+  | { type: 'import'; source: string; folder: string; name: string; isFourBit: boolean }
+  | { type: 'four-bit'; model: string; folder: string; name: string }
+  | { type: 'verify'; folder: string }
+
+/** What inspecting gives: the file or folder that is meant, and its card. */
+export type ModelLook = Required<Pick<ModelCandidate, 'source' | 'card'>>
+
+export type ModelProgress = Pick<ModelTask, 'phase' | 'fraction' | 'doneBytes' | 'totalBytes' | 'layer'>
+
+export type ModelCommand = { type: 'work'; work: ModelWork } | { type: 'cancel' }
+
+export type ModelReply =
+  | { type: 'progress'; progress: ModelProgress }
+  | { type: 'done'; value: unknown }
+  | { type: 'failed'; error: ErrorReport }
+  | { type: 'cancelled' }

@@ -157,6 +157,11 @@ function planJobs(plan: ImportPlan, wanted: 'fp16' | 'fp32' | 'auto'): CopyJob[]
   })
 }
 
+/** What an import takes on the disk; `fp16` as a step on the way to four bits. */
+export function importBytes(plan: ImportPlan, storage: 'fp16' | 'auto'): number {
+  return planJobs(plan, storage).reduce((sum, job) => sum + layoutOf(job).bytes, spareBytes)
+}
+
 const exists = (path: string) =>
   stat(path).then(
     () => true,

@@ -7,8 +7,8 @@ import { chromium, type Browser, type Page } from 'playwright-core'
 import { answer } from '../../main/app/answer.ts'
 import { createServices, type Services } from '../../main/app/services.ts'
 import { contentSecurityPolicy } from '../../main/electron/security.ts'
+import { EngineClient, forkChild, forkEngine } from '../../main/engine/client.ts'
 import { forkPictures } from '../../main/engine/picture-client.ts'
-import { EngineClient, forkEngine } from '../../main/engine/client.ts'
 import type { AppEvent, RequestName } from '../../preload/contract.ts'
 import { root } from './tiny-model.ts'
 
@@ -54,6 +54,7 @@ export async function openHost(browser: Browser, home: string): Promise<Host> {
     home,
     modelsFolder: join(home, 'models'),
     install: () => Promise.resolve(), // the tiny model is all these tests need
+    modelWorker: () => forkChild(join(root, 'out/main/model-worker.cjs'), { execArgv: [] }),
     promptWorker: join(root, 'out/main/prompt-worker.cjs'),
     pictureWorker: () => forkPictures(join(root, 'out/main/picture-worker.cjs'), { execArgv: [] }),
     adapterWorker: join(root, 'out/main/adapter-worker.cjs'),

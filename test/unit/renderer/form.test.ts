@@ -10,11 +10,9 @@ import { FormState } from '../../../renderer/state/form.svelte.ts'
 import type { RecallPart } from '../../../renderer/state/recall.ts'
 import { UndoState } from '../../../renderer/state/undo.svelte.ts'
 import { adapterRecord as record } from '../app/adapter-record.ts'
+import { modelRecordOf } from '../model-record.ts'
 
-const model: ModelRecord = {
-  ...{ id: 'starter', name: 'Starter', family: 'sd15', nativeWidth: 256, nativeHeight: 256, weightBytes: 1 },
-  defaults: { steps: 20, guidanceScale: 4, sampler: 'dpmpp_2m', schedule: 'trailing' },
-}
+const model = modelRecordOf()
 
 const levels = { name: 'Slow and fast, 10 steps', sampler: 'ddim', steps: 10, guidanceScale: 1, hasLevels: true }
 const slow = record('slow', { role: 'speed-slow', preset: { ...levels, activeSteps: [0, 5] } })

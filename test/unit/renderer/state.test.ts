@@ -3,23 +3,17 @@ import { type AppEvent } from '../../../preload/contract.ts'
 import { GenerateRequest } from '../../../preload/contract/generate.ts'
 import { type ImageRecord } from '../../../preload/contract/images.ts'
 import { type Job, type QueueState } from '../../../preload/contract/jobs.ts'
-import { type ModelRecord } from '../../../preload/contract/models.ts'
 import { Announcer } from '../../../renderer/state/announcer.svelte.ts'
 import { FormState } from '../../../renderer/state/form.svelte.ts'
 import { JobsState, progressOf } from '../../../renderer/state/jobs.svelte.ts'
 import { LibraryState } from '../../../renderer/state/library.svelte.ts'
 import { shapeNames, shapeOf, sizeOf, snapSide } from '../../../renderer/state/shapes.ts'
 import { spokenTime } from '../../../renderer/state/time.ts'
+import { modelRecordOf } from '../model-record.ts'
 
-const model: ModelRecord = {
-  id: 'starter',
-  name: 'Starter',
-  family: 'sd15',
-  nativeWidth: 256,
-  nativeHeight: 256,
-  weightBytes: 1,
+const model = modelRecordOf({
   defaults: { steps: 24, guidanceScale: 4.5, sampler: 'dpmpp_2m', schedule: 'karras' },
-}
+})
 const job = (part: Partial<Job> = {}): Job => ({
   id: 'j',
   rank: 0,

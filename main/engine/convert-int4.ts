@@ -6,10 +6,10 @@ import { planImport } from '../../models/checkpoint/plan.ts'
 import { isFile } from '../../models/checkpoint/safetensors.ts'
 import { tryLock } from '../../models/checkpoint/work-folder.ts'
 import { VignetteError } from '../../models/errors.ts'
-import { readManifest } from '../engine/model-folder.ts'
-import { quantizeModel, type QuantizeResult } from '../engine/quantize-model.ts'
-import { exists } from '../engine/quantize-plan.ts'
-import type { QuantizeProgress } from '../engine/quantize-progress.ts'
+import { readManifest } from './model-folder.ts'
+import { quantizeModel, type QuantizeResult } from './quantize-model.ts'
+import { exists } from './quantize-plan.ts'
+import type { QuantizeProgress } from './quantize-progress.ts'
 
 export type ConvertInt4Options = Pick<ConvertOptions, 'name' | 'replace' | 'signal' | 'probe'> & {
   onImport(progress: Parameters<NonNullable<ConvertOptions['onProgress']>>[0]): void
