@@ -1,5 +1,5 @@
 import * as electron from 'electron'
-import { clipboard, dialog, nativeImage, type NativeImage, type OpenDialogOptions } from 'electron'
+import { BrowserWindow, clipboard, dialog, nativeImage, type NativeImage, type OpenDialogOptions } from 'electron'
 import { VignetteError } from '../../models/errors.ts'
 import type { Dialogs } from '../app/services.ts'
 
@@ -29,14 +29,19 @@ const panels: Record<Parameters<Dialogs['choose']>[0], OpenDialogOptions> = {
   'model-folder': { title: 'Add a model folder', properties: ['openDirectory'] },
 }
 
-/** The system's own panels for choosing files. */
+/** The system's own panels for choosing files. They belong to the window, which waits for them. */
 export const dialogs: Dialogs = {
   async choose(what) {
-    const { filePaths } = await dialog.showOpenDialog(panels[what])
+    const [window] = BrowserWindow.getAllWindows()
+    const { filePaths } = await (window
+      ? dialog.showOpenDialog(window, panels[what])
+      : dialog.showOpenDialog(panels[what]))
     return filePaths
   },
   async saveAs(name) {
-    const { filePath } = await dialog.showSaveDialog({ defaultPath: name })
+    const [window] = BrowserWindow.getAllWindows()
+    const options = { defaultPath: name }
+    const { filePath } = await (window ? dialog.showSaveDialog(window, options) : dialog.showSaveDialog(options))
     return filePath || undefined
   },
 }

@@ -3,11 +3,15 @@ import { requests, type AppEvent, type RequestName } from '../../preload/contrac
 import { answer } from '../app/answer.ts'
 import type { Services } from '../app/services.ts'
 
-/** Registers every request of the contract. Only the main frame of a window of ours is answered. */
-export function registerRequests(services: Services): void {
+/**
+ * Registers every request of the contract. Only the main frame of a window of ours is answered. `onState` hears when a
+ * window has asked for the state: from then on it hears events.
+ */
+export function registerRequests(services: Services, onState: () => void): void {
   for (const name of Object.keys(requests) as RequestName[]) {
     ipcMain.handle(name, (event, raw: unknown) => {
       if (!isOurs(event)) throw new Error('refused')
+      if (name === 'app:state') setImmediate(onState)
       return answer(services.handlers, name, raw, (request, error) => services.log.error(request, error))
     })
   }

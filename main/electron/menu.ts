@@ -1,23 +1,74 @@
 import { app, Menu, type MenuItemConstructorOptions } from 'electron'
+import type { MenuCommand } from '../../preload/contract/app.ts'
 
-/** The native menu: only what the window does not do itself. Copy and paste need it on macOS. */
-export function setMenu(): void {
-  const isMac = process.platform === 'darwin'
+const isMac = process.platform === 'darwin'
+
+/**
+ * The native menu: the window's own commands under the words and keys they have there, and what a window always has.
+ * `run` is told the command that was chosen.
+ */
+export function setMenu(commands: readonly MenuCommand[], run: (id: string) => void): void {
+  const groups = [...new Set(commands.map(({ group }) => group))]
   const template: MenuItemConstructorOptions[] = [
     ...(isMac ? [{ role: 'appMenu' } as const] : [{ label: 'File', submenu: [{ role: 'quit' } as const] }]),
-    { role: 'editMenu' },
     {
-      label: 'View',
+      label: 'Edit',
+      // Undo is a command of the window, which knows what was done; in a text field the keys are the field's own.
+      submenu: (['cut', 'copy', 'paste', 'selectAll'] as const).map((role) => ({ role })),
+    },
+    ...groups.map((group) => ({
+      label: plain(group),
+      submenu: commands.filter((command) => command.group === group).map((command) => itemOf(command, run)),
+    })),
+    {
+      label: 'Window',
+      role: 'windowMenu',
       submenu: [
-        { role: 'resetZoom' },
-        { role: 'zoomIn' },
-        { role: 'zoomOut' },
-        { type: 'separator' },
+        { role: 'minimize' },
         { role: 'togglefullscreen' },
-        ...(app.isPackaged ? [] : [{ role: 'reload' } as const, { role: 'toggleDevTools' } as const]),
+        { role: 'close' },
+        ...(app.isPackaged
+          ? []
+          : ([{ type: 'separator' }, { role: 'reload' }, { role: 'toggleDevTools' }] as MenuItemConstructorOptions[])),
       ],
     },
-    { role: 'windowMenu' },
   ]
   Menu.setApplicationMenu(Menu.buildFromTemplate(template))
+}
+
+function itemOf({ id, title, keys, isEnabled }: MenuCommand, run: (id: string) => void): MenuItemConstructorOptions {
+  const accelerator = keys === undefined ? undefined : acceleratorOf(keys)
+  return {
+    id,
+    label: plain(title),
+    enabled: isEnabled,
+    click: () => run(id),
+    // The keys are shown here and heard by the window, which knows whether a text field has them.
+    ...(accelerator === undefined ? {} : { accelerator, registerAccelerator: false }),
+  }
+}
+
+const keyNames: Record<string, string> = {
+  ...{ ArrowUp: 'Up', ArrowDown: 'Down', ArrowLeft: 'Left', ArrowRight: 'Right', Mod: 'CommandOrControl' },
+  ...{ Enter: 'Return', Ctrl: 'Control' },
+}
+
+/**
+ * `Mod+Shift+Enter` as Electron writes it; undefined for what it has no name for. macOS gives keys of a menu to the menu
+ * whatever is said, so there only those with Cmd are shown: they never belong to a text field.
+ */
+export function acceleratorOf(keys: string, platform = process.platform): string | undefined {
+  const parts = keys.split('+').map((part) => keyNames[part] ?? (part.length === 1 ? part.toUpperCase() : part))
+  const isKnown = parts.every((part) =>
+    /^(CommandOrControl|Control|Alt|Shift|[A-Z0-9.,;=/\\[\]'`-]|F\d{1,2}|Up|Down|Left|Right|Return|Space|Delete|Home|End|PageUp|PageDown|Escape|Tab|Backspace)$/.test(
+      part,
+    ),
+  )
+  if (!isKnown || (platform === 'darwin' && !parts.includes('CommandOrControl'))) return undefined
+  return parts.join('+')
+}
+
+/** An ampersand in a menu means an underlined letter. */
+function plain(text: string): string {
+  return text.replaceAll('&', '&&')
 }

@@ -1,6 +1,5 @@
-import { app, BrowserWindow, nativeTheme, screen, session } from 'electron'
+import { app, BrowserWindow, dialog, nativeTheme, screen, session, type WebContents } from 'electron'
 import { join } from 'node:path'
-import type { Job } from '../../preload/contract/jobs.ts'
 import type { SettingsStore, WindowBounds } from '../app/settings.ts'
 import type { Log } from '../app/log.ts'
 import { appScheme, appUrl, imageScheme } from './security.ts'
@@ -8,9 +7,10 @@ import { appScheme, appUrl, imageScheme } from './security.ts'
 const defaultSize = { width: 1360, height: 860 }
 const minimumSize = { width: 1024, height: 640 }
 const saveDelayMs = 500
+const maxCrashesAMinute = 3
 
 /** Opens the window where it was left. Resolves once it has something to show. */
-export async function openWindow(settings: SettingsStore): Promise<BrowserWindow> {
+export async function openWindow({ settings, log }: { settings: SettingsStore; log: Log }): Promise<BrowserWindow> {
   const bounds = visibleBounds(settings.bounds())
   const window = new BrowserWindow({
     ...defaultSize,
@@ -27,21 +27,17 @@ export async function openWindow(settings: SettingsStore): Promise<BrowserWindow
       contextIsolation: true,
       nodeIntegration: false,
       webSecurity: true,
+      webviewTag: false,
+      navigateOnDragDrop: false,
       spellcheck: false, // its dictionaries come from the network
     },
   })
   if (bounds?.isMaximized) window.maximize()
   rememberBounds(window, settings)
+  reviveAfterCrash(window, log)
   window.once('ready-to-show', () => window.show())
   await window.loadURL(process.env.ELECTRON_RENDERER_URL ?? appUrl)
   return window
-}
-
-/** The running job's progress on the icon in the taskbar or dock. */
-export function showProgress({ status, step, steps }: Job): void {
-  if (status === 'waiting') return
-  const share = status === 'running' ? step / Math.max(1, steps) : -1 // -1 takes the bar away
-  for (const window of BrowserWindow.getAllWindows()) window.setProgressBar(share)
 }
 
 /** No page of ours ever goes anywhere else, opens a window, or gets a permission beyond writing to the clipboard. */
@@ -56,6 +52,7 @@ export function lockPages(log: Log): void {
     contents.on('will-navigate', (event, url) => stay(event, url))
     contents.on('will-redirect', (event, url) => stay(event, url))
     contents.on('will-attach-webview', (event) => event.preventDefault())
+    logConsole(contents, log)
     contents.setWindowOpenHandler(({ url }) => {
       log.warn(`a page was kept from opening ${url}`)
       return { action: 'deny' }
@@ -63,9 +60,17 @@ export function lockPages(log: Log): void {
   })
   const { defaultSession } = session
   const mayHave = (permission: string) => permission === 'clipboard-sanitized-write'
-  defaultSession.setPermissionRequestHandler((_, permission, decide) => decide(mayHave(permission)))
+  defaultSession.setPermissionRequestHandler((_, permission, decide) => {
+    if (!mayHave(permission)) log.warn(`a page was refused the permission "${permission}"`)
+    decide(mayHave(permission))
+  })
   defaultSession.setPermissionCheckHandler((_, permission) => mayHave(permission))
   defaultSession.setDevicePermissionHandler(() => false)
+  // A download would write where the page says; what the person saves goes through the system's panel.
+  defaultSession.on('will-download', (event, item) => {
+    log.warn(`a page was kept from saving ${item.getURL().slice(0, 200)}`)
+    event.preventDefault()
+  })
   defaultSession.webRequest.onBeforeRequest((details, decide) => {
     const { protocol, origin } = new URL(details.url)
     const isLocal = [`${appScheme}:`, `${imageScheme}:`, 'data:', 'blob:', 'devtools:', 'chrome-extension:'].includes(
@@ -75,6 +80,33 @@ export function lockPages(log: Log): void {
     if (!isLocal && !isDev) log.warn(`a page was kept from loading ${details.url}`)
     decide({ cancel: !isLocal && !isDev })
   })
+}
+
+/** What the page calls an error, refused content among it, is in the log as well. */
+function logConsole(contents: WebContents, log: Log): void {
+  // Electron 35 and later put it all into the event; before, the level is a number and 3 an error.
+  type Message = { level?: string; message?: string }
+  const listener = (event: Message, level?: number, message?: string) => {
+    const text = event.message ?? message ?? ''
+    if (event.level === 'error' || level === 3) log.warn(`the page says: ${text.slice(0, 500)}`)
+  }
+  contents.on('console-message', listener as never)
+}
+
+/** A page that has died is opened again: the queue goes on without it, and what it knew comes from here. */
+function reviveAfterCrash(window: BrowserWindow, log: Log): void {
+  const crashes: number[] = []
+  window.webContents.on('render-process-gone', (_, { reason, exitCode }) => {
+    if (reason === 'clean-exit' || window.isDestroyed()) return
+    log.error(`the window's page ended: ${reason} (${exitCode})`)
+    crashes.push(Date.now())
+    const isHopeless = crashes.filter((at) => Date.now() - at < 60_000).length > maxCrashesAMinute
+    if (isHopeless) {
+      dialog.showErrorBox('The window cannot be shown', 'Start Vignette again. Pictures and queue are safe.')
+      app.quit()
+    } else setImmediate(() => !window.isDestroyed() && window.webContents.reload())
+  })
+  window.on('unresponsive', () => log.warn("the window's page does not answer"))
 }
 
 /** Set by `npm run dev` alone. */
