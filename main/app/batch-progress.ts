@@ -47,3 +47,12 @@ export class BatchProgress {
     else this.#open.delete(id)
   }
 }
+
+/** One message a batch, not one a picture. */
+export function batchMessage(done: number, failed: number): { title: string; body: string } {
+  const pictures = (n: number) => (n === 1 ? '1 picture' : `${n} pictures`)
+  if (done === 0) return { title: `${pictures(failed)} could not be made`, body: 'The queue says why.' }
+  const title = done === 1 ? 'Your picture is ready' : `${pictures(done)} are ready`
+  if (failed > 0) return { title, body: `${pictures(failed)} could not be made.` }
+  return { title, body: done === 1 ? 'It is in the gallery.' : 'They are in the gallery.' }
+}

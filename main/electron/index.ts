@@ -57,12 +57,11 @@ async function start(): Promise<void> {
   try {
     await app.whenReady()
     const engine = new EngineClient(() => startEngine(join(besides, 'engine.cjs')))
-    let background: Background | undefined
-    let leave: Leave | undefined
-    let battery: BatteryWatch | undefined
+    // They need the services, which tell them of events from the first moment.
+    const parts: { background?: Background; leave?: Leave; battery?: BatteryWatch } = {}
     const emit = (event: AppEvent) => {
       sendEvent(event)
-      background?.apply(event)
+      parts.background?.apply(event)
     }
     const run = (id: string) => (focusWindow(), sendEvent({ type: 'app:command', id }))
     const services = await createServices({
@@ -78,23 +77,24 @@ async function start(): Promise<void> {
         copyImage,
         openLink: (url) => void shell.openExternal(url),
         quit(when) {
-          if (when === 'stay') background?.stayAwake()
-          leave?.answer(when)
+          if (when === 'stay') parts.background?.stayAwake()
+          parts.leave?.answer(when)
         },
         setMenu: (commands) => setMenu(commands, run),
         runtime: [
           { name: 'Electron', version: process.versions.electron },
           { name: 'Chromium', version: process.versions.chrome },
         ],
-        battery: () => battery?.ability() ?? { isThere: false },
+        battery: () => parts.battery?.ability() ?? { isThere: false },
       },
       dialogs,
       emit,
+      onIdle: () => parts.background?.idle(),
     })
-    background = new Background({ emit: sendEvent, log: services.log })
-    background.start(services.jobs.list(), services.jobs.state())
-    leave = new Leave(services, background.progress, sendEvent)
-    battery = new BatteryWatch(services)
+    const background = (parts.background = new Background(services, sendEvent))
+    background.start(services.jobs.list())
+    const leave = (parts.leave = new Leave(services, background.progress, sendEvent))
+    const battery = (parts.battery = new BatteryWatch(services))
     lockPages(services.log)
     serveSchemes(join(__dirname, '../renderer'), services.pictures)
     registerRequests(services, () => {

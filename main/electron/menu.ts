@@ -1,5 +1,6 @@
 import { app, Menu, type MenuItemConstructorOptions } from 'electron'
 import type { MenuCommand } from '../../preload/contract/app.ts'
+import { acceleratorOf } from './accelerators.ts'
 
 const isMac = process.platform === 'darwin'
 
@@ -46,26 +47,6 @@ function itemOf({ id, title, keys, isEnabled }: MenuCommand, run: (id: string) =
     // The keys are shown here and heard by the window, which knows whether a text field has them.
     ...(accelerator === undefined ? {} : { accelerator, registerAccelerator: false }),
   }
-}
-
-const keyNames: Record<string, string> = {
-  ...{ ArrowUp: 'Up', ArrowDown: 'Down', ArrowLeft: 'Left', ArrowRight: 'Right', Mod: 'CommandOrControl' },
-  ...{ Enter: 'Return', Ctrl: 'Control' },
-}
-
-/**
- * `Mod+Shift+Enter` as Electron writes it; undefined for what it has no name for. macOS gives keys of a menu to the menu
- * whatever is said, so there only those with Cmd are shown: they never belong to a text field.
- */
-export function acceleratorOf(keys: string, platform = process.platform): string | undefined {
-  const parts = keys.split('+').map((part) => keyNames[part] ?? (part.length === 1 ? part.toUpperCase() : part))
-  const isKnown = parts.every((part) =>
-    /^(CommandOrControl|Control|Alt|Shift|[A-Z0-9.,;=/\\[\]'`-]|F\d{1,2}|Up|Down|Left|Right|Return|Space|Delete|Home|End|PageUp|PageDown|Escape|Tab|Backspace)$/.test(
-      part,
-    ),
-  )
-  if (!isKnown || (platform === 'darwin' && !parts.includes('CommandOrControl'))) return undefined
-  return parts.join('+')
 }
 
 /** An ampersand in a menu means an underlined letter. */

@@ -6,6 +6,7 @@ import { AdapterLibraryState } from './adapter-library.svelte.ts'
 import { AdaptersState } from './adapters.svelte.ts'
 import { Announcer } from './announcer.svelte.ts'
 import { CommandsState } from './commands.svelte.ts'
+import { DeskState } from './desk.svelte.ts'
 import { DropsState } from './drops.svelte.ts'
 import { FormState } from './form.svelte.ts'
 import { GalleryState } from './gallery.svelte.ts'
@@ -27,6 +28,7 @@ const saveDelayMs = 400
  */
 export class AppModel {
   readonly settings = new SettingsState((error) => (this.problem = reportError(error)))
+  readonly desk = new DeskState((error) => (this.problem = reportError(error)))
   readonly shell = new ShellState(this.settings)
   readonly commands = new CommandsState(() => this.settings.get('shortcuts'))
   readonly toasts = new ToastsState()
@@ -94,6 +96,7 @@ export class AppModel {
       this.jobs,
       this.announcer,
       this.settings,
+      this.desk,
       this.models,
       this.gallery,
       this.library,
