@@ -35,11 +35,19 @@ export class AppModel {
   readonly undo = new UndoState()
   readonly drops = new DropsState()
   readonly models = new ModelsState()
-  readonly gallery = new GalleryState()
   readonly jobs = new JobsState()
   readonly library = new LibraryState()
   readonly adapters = new AdaptersState()
   readonly form = new FormState(this.adapters, () => this.settings.get('speed'))
+  readonly gallery = new GalleryState({
+    toasts: this.toasts,
+    undo: this.undo,
+    recall: (recipe, part) => {
+      this.form.recall(recipe, part)
+      this.shell.go('studio')
+    },
+    onProblem: (error) => this.#say(error),
+  })
   readonly announcer = new Announcer()
   readonly offers = new OffersState(this.adapters, this.form.slots, (text) => (this.announcer.polite = text))
   readonly sets = new SetsState({
@@ -204,6 +212,12 @@ export class AppModel {
     clearTimeout(this.#saving)
     const form = this.form.snapshot()
     this.#saving = setTimeout(() => void this.#try(() => invoke('settings:save', { form })), saveDelayMs)
+  }
+
+  /** What went wrong on a screen that has no place of its own for it. */
+  #say(error: unknown): void {
+    const { message, hint } = reportError(error)
+    this.toasts.show({ text: [message, hint].filter(Boolean).join(' '), tone: 'bad', ms: 10_000 })
   }
 
   async #try(action: () => Promise<unknown>): Promise<void> {
