@@ -126,7 +126,7 @@ export function chunkPrompt(
 
 /**
  * How much of a text is read: its tokens with the two marks around each part of 75, the room in as many parts as it needs
- * (at most those that are read), and where in the text the tail begins that is not.
+ * (at most those that are read; then the tokens that are not read come on top), and where in the text the tail begins that is not.
  */
 export function measurePrompt(
   text: string,
@@ -135,8 +135,9 @@ export function measurePrompt(
   const { chunks, unread } = chunkPrompt(parsePrompt(text), tokenizer)
   const read = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
   const framed = chunkTokens + 2
-  const measure = { tokens: read + unread + 2 * chunks.length, limit: framed * chunks.length, parts: chunks.length }
-  if (unread === 0) return measure
+  const limit = framed * chunks.length
+  if (unread === 0) return { tokens: read + 2 * chunks.length, limit, parts: chunks.length }
+  const measure = { tokens: limit + unread, limit, parts: chunks.length }
   // Tokens of a beginning of the text grow with it: the longest beginning of whole words that has all that is read.
   const ends = [0, ...wordEnds(text)]
   let [low, high] = [0, ends.length - 1]

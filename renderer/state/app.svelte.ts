@@ -17,10 +17,9 @@ import { OffersState } from './offers.svelte.ts'
 import { SetsState } from './sets.svelte.ts'
 import { SettingsState } from './settings.svelte.ts'
 import { ShellState } from './shell.svelte.ts'
+import { StudioState } from './studio.svelte.ts'
 import { ToastsState } from './toasts.svelte.ts'
 import { UndoState } from './undo.svelte.ts'
-
-const saveDelayMs = 400
 
 /**
  * The window's picture of the application. Everything in it comes from `app:state` and the events after it, so a
@@ -62,6 +61,7 @@ export class AppModel {
     ...{ shell: this.shell, undo: this.undo, toasts: this.toasts },
     onProblem: (error) => (this.problem = reportError(error)),
   })
+  readonly studio: StudioState = new StudioState(this)
   version = $state('')
   device = $state.raw<DeviceReport | undefined>()
   samplePrompts = $state.raw<string[]>([])
@@ -72,7 +72,6 @@ export class AppModel {
   problem = $state.raw<ErrorReport | undefined>()
   /** The adapter that was moved to the bin last, and what brings it back. */
   removedAdapter = $state.raw<{ name: string; undoId: string } | undefined>()
-  #saving: ReturnType<typeof setTimeout> | undefined
 
   /** Asks for the state, then lives on events. Those that come in between are applied after it. */
   async start(): Promise<() => void> {
@@ -95,8 +94,12 @@ export class AppModel {
     })
     for (const event of early ?? []) this.apply(event)
     early = undefined
+    const stopStudio = this.studio.start()
     this.isLoaded = true
-    return stop
+    return () => {
+      stopStudio()
+      stop()
+    }
   }
 
   apply(event: AppEvent): void {
@@ -132,12 +135,18 @@ export class AppModel {
     }
   }
 
-  async generate(): Promise<void> {
+  async generate(place: 'back' | 'front' = 'back'): Promise<void> {
     if (!this.form.canGenerate) return
     this.problem = undefined
+    this.studio.takeTags()
     this.library.follow()
     if (this.jobs.failed) this.jobs.dismiss(this.jobs.failed.id)
-    await this.#try(() => this.jobs.add([this.form.request()]))
+    const { prompt } = this.form
+    await this.#try(async () => {
+      const added = this.jobs.add([this.form.request()], { place })
+      this.studio.used(prompt) // at once: a second press asks for the next seed
+      await added
+    })
   }
 
   async cancel(jobId: string): Promise<void> {
@@ -205,13 +214,6 @@ export class AppModel {
   dismissWelcome(): void {
     this.isWelcomeDismissed = true
     void this.#try(() => invoke('settings:save', { isWelcomeDismissed: true }))
-  }
-
-  /** Remembers the form half a second after the last change. */
-  formChanged(): void {
-    clearTimeout(this.#saving)
-    const form = this.form.snapshot()
-    this.#saving = setTimeout(() => void this.#try(() => invoke('settings:save', { form })), saveDelayMs)
   }
 
   /** What went wrong on a screen that has no place of its own for it. */

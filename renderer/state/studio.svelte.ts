@@ -1,0 +1,130 @@
+import type { RecalledRecipe } from '../../preload/contract/images.ts'
+import { invoke } from '../api.ts'
+import { t, tn } from '../strings.ts'
+import { takeAdapterTags } from './adapter-tags.ts'
+import type { AppModel } from './app.svelte.ts'
+import { EstimateState } from './estimate.svelte.ts'
+import { FormHistory } from './form-history.ts'
+import { PromptHistory } from './prompt-history.svelte.ts'
+import { ReadingState } from './reading.svelte.ts'
+import type { RecallGap, RecallPart } from './recall.ts'
+import { weightText } from './weights.ts'
+
+const saveDelayMs = 300
+
+/** What goes on around the form of the Studio, whichever screen is shown: it is kept, counted, and can be taken back. */
+export class StudioState {
+  readonly reading = new ReadingState((prompt, negativePrompt) => invoke('prompt:read', { prompt, negativePrompt }))
+  readonly estimate = new EstimateState((request) => invoke('jobs:estimate', { request: { model: 'starter', ...request } }))
+  readonly prompts = new PromptHistory()
+  /** The prompt is focused once, when the window opens. */
+  isFocused = false
+  /** What the last recalled recipe named that is not here. */
+  gaps = $state.raw<readonly RecallGap[]>([])
+  readonly #app: AppModel
+  #saving: ReturnType<typeof setTimeout> | undefined
+
+  constructor(app: AppModel) {
+    this.#app = app
+  }
+
+  /** After the state of the application has come. Returns what ends it. */
+  start(): () => void {
+    const app = this.#app
+    const { form, jobs, settings } = app
+    this.prompts.all = settings.chosen('promptHistory') ?? []
+    const history = new FormHistory({ push: (step) => app.undo.push(step), restore: (part) => form.change(part) })
+    const stopDrop = app.drops.register({
+      id: 'source',
+      label: t('Use as source'),
+      note: t('The next picture starts from it.'),
+      kinds: ['image'],
+      take: ([first]) => this.useSource(first.file),
+    })
+    const stopEffects = $effect.root(() => {
+      let isFirst = true
+      $effect(() => {
+        const snapshot = form.snapshot()
+        history.saw(snapshot)
+        if (!isFirst) this.#keep(() => settings.set({ form: snapshot }))
+        isFirst = false
+      })
+      $effect(() => this.reading.changed(form.prompt, form.negativePrompt))
+      $effect(() => {
+        void jobs.running?.id // each finished picture makes the next estimate better
+        this.estimate.changed(form.request())
+      })
+      $effect(() => void this.#askCapabilities(form.modelRecord?.id))
+      // Verdicts are main's, and depend on the model.
+      $effect(() => void app.listAdapters(form.modelRecord?.id ?? form.model))
+      $effect(() => form.fitSlots())
+    })
+    return () => {
+      stopDrop()
+      stopEffects()
+    }
+  }
+
+  /** The next picture starts from this file; `id` when it is one of the library. */
+  useSource(file: string, id?: string): void {
+    this.#app.form.source = { file, ...(id === undefined ? {} : { id }) }
+    this.#app.shell.go('studio')
+  }
+
+  /** Takes what a picture says of how it was made into the form, and says what of it is not here. */
+  recall(recipe: RecalledRecipe, part: RecallPart): RecallGap[] {
+    const gaps = this.#app.form.recall(recipe, part)
+    this.gaps = gaps
+    return gaps
+  }
+
+  /** Adapters named in the prompt get slots. Those that are not in the library stay in the text, where they do nothing. */
+  takeTags(): void {
+    const { form, adapters, toasts, undo } = this.#app
+    const before = { prompt: form.prompt, slots: form.slots.all }
+    const { prompt, taken, unknown } = takeAdapterTags(form.prompt, adapters.all)
+    const named: string[] = []
+    for (const { record, weight, textWeight, start, end } of taken) {
+      if (!form.slots.add(record)) break // the strip is full: the person is asked which to give up
+      form.slots.change(record.id, { weight, start, end, isOn: true, ...(textWeight === weight ? {} : { textWeight }) })
+      named.push(`${record.name} ${weightText(weight)}`)
+    }
+    if (named.length > 0) {
+      form.prompt = prompt
+      const label = tn(named.length, '{names} got a slot.', '{names} got slots.', { names: named.join(', ') })
+      const back = () => {
+        form.prompt = before.prompt
+        form.slots.all = before.slots
+      }
+      undo.push({ label, scope: 'studio', undo: back })
+      toasts.show({ text: label, tone: 'good', action: { label: t('Undo'), run: () => void undo.undo('studio') } })
+    }
+    if (unknown.length > 0) {
+      toasts.show({
+        text: t('There is no adapter {names} for this model in the library. What names it stays in the prompt.', {
+          names: unknown.map((name) => `"${name}"`).join(', '),
+        }),
+        tone: 'warn',
+      })
+    }
+  }
+
+  /** A request went out with this prompt. */
+  used(prompt: string): void {
+    this.prompts.used(prompt)
+    this.#app.settings.set({ promptHistory: [...this.prompts.all] })
+    this.#app.form.advance()
+  }
+
+  #keep(save: () => void): void {
+    clearTimeout(this.#saving)
+    this.#saving = setTimeout(save, saveDelayMs)
+  }
+
+  async #askCapabilities(model: string | undefined): Promise<void> {
+    if (model === undefined) return
+    // A model that is just being taken away has none; the form then stays as free as it is.
+    const capabilities = await invoke('models:capabilities', { model }).catch(() => undefined)
+    if (this.#app.form.modelRecord?.id === model) this.#app.form.capabilities = capabilities
+  }
+}
