@@ -35,3 +35,15 @@ export const screenTitles: Record<ScreenName, string> = {
   gallery: t('Gallery'),
   settings: t('Settings'),
 }
+
+export const paceLabels = {
+  draft: t('Draft'),
+  fast: t('Fast'),
+  balanced: t('Balanced'),
+  quality: t('Quality'),
+  custom: t('Custom'),
+}
+
+export const speedLabels = { exact: t('Nothing'), faster: t('Some'), fastest: t('Much') }
+
+export const fitLabels = { fits: t('fits'), tight: t('tight'), 'too-big': t('too big') }

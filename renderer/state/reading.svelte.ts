@@ -24,8 +24,7 @@ export class ReadingState {
     if (!known) return undefined
     const reading = known[which]
     if (known.texts[which === 'prompt' ? 0 : 1] === text) return reading
-    const { unreadFrom: _unreadFrom, ...rest } = reading
-    return rest
+    return { ...reading, unreadFrom: undefined }
   }
 
   changed(prompt: string, negativePrompt: string): void {

@@ -4,7 +4,7 @@ import { t, tn } from '../strings.ts'
 import { takeAdapterTags } from './adapter-tags.ts'
 import type { AppModel } from './app.svelte.ts'
 import { EstimateState } from './estimate.svelte.ts'
-import { FormHistory } from './form-history.ts'
+import { StudioHistory } from './history.svelte.ts'
 import { PromptHistory } from './prompt-history.svelte.ts'
 import { ReadingState } from './reading.svelte.ts'
 import type { RecallGap, RecallPart } from './recall.ts'
@@ -15,7 +15,9 @@ const saveDelayMs = 300
 /** What goes on around the form of the Studio, whichever screen is shown: it is kept, counted, and can be taken back. */
 export class StudioState {
   readonly reading = new ReadingState((prompt, negativePrompt) => invoke('prompt:read', { prompt, negativePrompt }))
-  readonly estimate = new EstimateState((request) => invoke('jobs:estimate', { request: { model: 'starter', ...request } }))
+  readonly estimate = new EstimateState((request) =>
+    invoke('jobs:estimate', { request: { model: 'starter', ...request } }),
+  )
   readonly prompts = new PromptHistory()
   /** The prompt is focused once, when the window opens. */
   isFocused = false
@@ -33,7 +35,7 @@ export class StudioState {
     const app = this.#app
     const { form, jobs, settings } = app
     this.prompts.all = settings.chosen('promptHistory') ?? []
-    const history = new FormHistory({ push: (step) => app.undo.push(step), restore: (part) => form.change(part) })
+    const history = new StudioHistory(form, app.undo)
     const stopDrop = app.drops.register({
       id: 'source',
       label: t('Use as source'),
@@ -45,7 +47,7 @@ export class StudioState {
       let isFirst = true
       $effect(() => {
         const snapshot = form.snapshot()
-        history.saw(snapshot)
+        history.changed()
         if (!isFirst) this.#keep(() => settings.set({ form: snapshot }))
         isFirst = false
       })
@@ -80,7 +82,7 @@ export class StudioState {
 
   /** Adapters named in the prompt get slots. Those that are not in the library stay in the text, where they do nothing. */
   takeTags(): void {
-    const { form, adapters, toasts, undo } = this.#app
+    const { form, adapters, toasts } = this.#app
     const before = { prompt: form.prompt, slots: form.slots.all }
     const { prompt, taken, unknown } = takeAdapterTags(form.prompt, adapters.all)
     const named: string[] = []
@@ -96,8 +98,7 @@ export class StudioState {
         form.prompt = before.prompt
         form.slots.all = before.slots
       }
-      undo.push({ label, scope: 'studio', undo: back })
-      toasts.show({ text: label, tone: 'good', action: { label: t('Undo'), run: () => void undo.undo('studio') } })
+      toasts.show({ text: label, tone: 'good', action: { label: t('Undo'), run: back } })
     }
     if (unknown.length > 0) {
       toasts.show({

@@ -31,7 +31,12 @@ function apply(field: HTMLTextAreaElement, { text, start, end }: Edited): void {
 
 /** Commands that act only while a prompt has the focus. */
 export function promptCommands(history: PromptHistory): Command[] {
-  const inPrompt = (id: string, title: string, keys: string[], edit: (field: HTMLTextAreaElement) => Edited): Command => ({
+  const inPrompt = (
+    id: string,
+    title: string,
+    keys: string[],
+    edit: (field: HTMLTextAreaElement) => Edited,
+  ): Command => ({
     ...{ id: `prompt-${id}`, title, keys, group: t('Prompt'), isHidden: true },
     when: () => current() !== undefined,
     run: () => {
@@ -60,4 +65,14 @@ export function promptCommands(history: PromptHistory): Command[] {
 /** A tag for an adapter is in what was pasted. */
 export function pastesAdapter(text: string): boolean {
   return /<(lora|lyco):/i.test(text)
+}
+
+/** "Ctrl ↵": keys as they are shown on a button. */
+export function keysText(keys: string | undefined): string {
+  const isMac = navigator.platform.startsWith('Mac')
+  const names: Record<string, string> = { Mod: isMac ? '⌘' : 'Ctrl', Alt: isMac ? '⌥' : 'Alt', Shift: '⇧', Enter: '↵' }
+  return (keys ?? '')
+    .split('+')
+    .map((key) => names[key] ?? key)
+    .join(' ')
 }

@@ -31,7 +31,7 @@ const resolve = async (prompt: string, seed = 1, triggers: string[] = []) =>
 describe('a prompt with choices', () => {
   it('becomes one of them by the seed, and stays beside the words', async () => {
     const template = 'a {red|green|blue} fox'
-    const first = (await resolve(template, 5)).request
+    const first: { prompt: string; promptTemplate?: string } = (await resolve(template, 5)).request
     expect(first.promptTemplate).toBe(template)
     expect(first.prompt).toMatch(/^a (red|green|blue) fox$/)
     expect((await resolve(template, 5)).request).toEqual(first)
