@@ -46,7 +46,7 @@ export function adapterNamed(name: string, records: readonly AdapterRecord[]): A
   return (
     usable.find(({ fileName }) => plain(fileName) === wanted) ??
     usable.find((record) => plain(record.name) === wanted) ??
-    (hash ? usable.find((record) => (record as { hash?: string }).hash?.startsWith(hash)) : undefined)
+    (hash ? usable.find((record) => record.hash?.startsWith(hash)) : undefined)
   )
 }
 
