@@ -1,10 +1,13 @@
-import { mkdir } from 'node:fs/promises'
+import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import type { Bridge } from '../../preload/contract.ts'
 import { holdEngine } from './engine-pid.ts'
 import { openBrowser, openHost, type Host } from './host.ts'
+import { writeGuidance } from '../engine/tiny-adapters.ts'
 import { savedPictures } from './pictures.ts'
+import { tinyShape, writeTinyAdapter } from './tiny-adapter.ts'
 import { copyHome, ensureBuild, root, tinyHome, type Home } from './tiny-model.ts'
 
 const screenshots = join(root, 'test/e2e/screenshots')
@@ -27,6 +30,7 @@ afterAll(async () => {
 })
 beforeEach(async () => {
   home = await copyHome(template)
+  await mkdir(join(home.home, 'adapters'))
   host = await openHost(browser, home.home)
   page = host.page
 })
@@ -43,10 +47,19 @@ const setSteps = (steps: number) =>
     .getByLabel('Steps, number')
     .fill(String(steps))
     .then(() => page.keyboard.press('Tab'))
+const pick = (group: string, label: string) => page.getByTestId(group).getByText(label, { exact: true }).click()
+const picked = (group: string) => page.getByTestId(group).locator('input:checked').inputValue()
+const tinyModel = () => join(home.home, 'models', 'tiny')
+const inLibrary = (name: string) => join(home.home, 'adapters', `${name}.safetensors`)
+/** Adapters that are put into the library's folder are seen when the window asks again. */
+const lookAgain = async () => {
+  await page.reload()
+  await page.getByTestId('screen-studio').waitFor()
+}
 const jobsAreOver = () => eventually(() => page.getByTestId('running-job').count()).toBe(0)
 
 describe('the first start', () => {
-  it('opens with a sample sentence selected, Generate one Tab away, and no dialog', async () => {
+  it('AC02 opens with a sample sentence selected, Generate one Tab away, and no dialog', async () => {
     const prompt = page.getByTestId('prompt')
     const selected = await prompt.evaluate((field: HTMLTextAreaElement) =>
       field.value.slice(field.selectionStart, field.selectionEnd),
@@ -58,13 +71,12 @@ describe('the first start', () => {
     expect(await page.getByRole('dialog').count()).toBe(0)
     expect(await page.getByRole('heading', { level: 1 }).count()).toBe(1)
     expect(await page.getByTestId('welcome-card').textContent()).toContain('Nothing is sent anywhere')
+    await eventually(() => page.getByTestId('estimate').textContent()).toContain('timing after the first image')
   })
 
   it('says what it runs on, in a line that keeps its place', async () => {
     await host.services.warmUp()
     await eventually(() => page.getByTestId('device').textContent()).toMatch(/Runs on the processor\. \S+/)
-    const generate = (await page.getByTestId('generate').boundingBox())!
-    expect(generate.x + generate.width).toBeLessThan(380)
     expect(
       await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.scrollHeight]),
     ).toEqual([1360, 860])
@@ -83,16 +95,122 @@ describe('the first start', () => {
     expect(saved).toMatchObject({ width: 128, height: 128, isUniform: false })
     expect(saved.recipe.request.prompt).toBe(await page.getByTestId('prompt').inputValue())
     expect(saved.recipe.pixelSha256).toBe(saved.pixelSha256)
-    expect(await page.getByTestId('thumb').count()).toBe(1)
-    await page.getByTestId('reveal').click()
-    await eventually(() => host.revealed).toEqual([saved.file])
+    await eventually(() => page.getByTestId('estimate').textContent()).toMatch(/^about .+ · 1 picture · .+B$/)
     await page.screenshot({ path: join(screenshots, 'picture.png') })
     expect(host.complaints).toEqual([])
   })
 })
 
+describe('speed and guidance', () => {
+  it('AC06 Speed sets steps, guidance and estimate together; a step by hand is Custom; "Back to" restores', async () => {
+    await writeGuidance(inLibrary('agd'), await tinyShape(tinyModel()), 4)
+    await lookAgain()
+    await page.getByTestId('generate').click()
+    await picture().waitFor()
+    await page.getByTestId('count').fill('64')
+    await page.keyboard.press('Tab')
+    const estimate = () => page.getByTestId('estimate').textContent()
+    await eventually(estimate).toMatch(/^about .+ · 64 pictures · /)
+    const steps = () => page.getByTestId('steps').inputValue()
+    const found: Record<string, (string | null)[]> = {}
+    for (const name of ['Quality', 'Draft', 'Balanced']) {
+      const before = await estimate()
+      await pick('speed', name)
+      await eventually(estimate).not.toBe(before)
+      found[name] = [await steps(), await picked('guidance-mode'), await picked('speed')]
+    }
+    expect(found).toEqual({
+      Quality: ['7', 'classic', 'quality'],
+      Draft: ['1', 'distilled', 'draft'],
+      Balanced: ['4', 'classic', 'balanced'],
+    })
+    await pick('speed', 'Fast')
+    expect(await page.getByTestId('speed-summary').textContent()).toContain('agd')
+    await setSteps(9)
+    expect([await picked('speed'), await steps(), await picked('guidance-mode')]).toEqual(['custom', '9', 'distilled'])
+    expect(await page.getByTestId('speed-back').textContent()).toBe('Back to Fast')
+    await page.getByTestId('speed-back').click()
+    expect([await picked('speed'), await steps()]).toEqual(['fast', '2'])
+    expect(await page.getByTestId('speed-back').count()).toBe(0)
+  })
+
+  it('AC07 Distilled guidance takes the negative prompt out of use, says why, and gives it back', async () => {
+    await writeGuidance(inLibrary('agd'), await tinyShape(tinyModel()), 4)
+    await lookAgain()
+    await page.getByTestId('fold-negative').locator('summary').click()
+    const negative = page.getByTestId('prompt-negative')
+    await negative.fill('rain')
+    await pick('guidance-mode', 'Distilled, one pass')
+    expect(await negative.isDisabled()).toBe(true)
+    const describedBy = (await negative.getAttribute('aria-describedby'))!
+    expect(await page.locator(`#${describedBy}`).textContent()).toContain('no effect with Distilled guidance')
+    expect(await negative.inputValue()).toBe('rain')
+    await page.getByTestId('generate').click()
+    await eventually(async () => (await savedPictures(home.home)).length).toBe(1)
+    await pick('guidance-mode', 'Classic, two passes')
+    expect(await negative.isDisabled()).toBe(false)
+    expect(await negative.inputValue()).toBe('rain')
+    await page.getByTestId('generate').click()
+    await eventually(async () => (await savedPictures(home.home)).length).toBe(2)
+    const [distilled, classic] = (await savedPictures(home.home)).map(({ recipe }) => recipe)
+    expect([distilled.request.negativePrompt, classic.request.negativePrompt]).toEqual(['', 'rain'])
+    expect([distilled.adapters?.map(({ isGuidance }) => isGuidance), classic.adapters]).toEqual([[true], undefined])
+  })
+
+  it('says why Distilled and phases are not to be had, and when the negative prompt has no effect', async () => {
+    const distilled = page.getByTestId('guidance-mode').getByLabel('Distilled, one pass')
+    expect(await distilled.isDisabled()).toBe(true)
+    const reasonOf = async (input: typeof distilled) =>
+      page.locator(`[id="${await input.getAttribute('aria-describedby')}"]`).textContent()
+    expect(await reasonOf(distilled)).toContain('Needs a guidance adapter')
+    expect(await reasonOf(page.getByTestId('phase-split').getByLabel('Slow, then fast'))).toContain('no such pair')
+    await page.getByTestId('fold-negative').locator('summary').click()
+    await page.getByTestId('prompt-negative').fill('rain')
+    await page.getByLabel('Guidance scale, number').fill('1')
+    await page.keyboard.press('Tab')
+    expect(await page.getByTestId('prompt-negative').isDisabled()).toBe(true)
+    expect(await page.getByTestId('prompt-negative-reason').textContent()).toContain('guidance scale 1')
+    await page.getByTestId('fold-advanced').locator('summary').click()
+    expect(await reasonOf(page.getByTestId('preview-mode').getByLabel('Sharp'))).toMatch(/\S/)
+  })
+
+  it('draws in phases with the adapters for them, locked to their steps', async () => {
+    const levels = { vignette_timesteps: '[999, 900, 600, 200]', vignette_steps: '4', vignette_sampler: 'ddim' }
+    for (const [name, role, active] of [
+      ['slow', 'speed-slow', '[0, 2]'],
+      ['fast', 'speed-fast', '[2, 4]'],
+    ] as const) {
+      const extra = { ...levels, vignette_guidance_scale: '1', vignette_active_steps: active }
+      await writeTinyAdapter(inLibrary(name), tinyModel(), { notes: { role, more: extra }, seed: name.length })
+    }
+    await lookAgain()
+    await eventually(() => page.getByTestId('phase-split').getByLabel('Slow, then fast').isDisabled()).toBe(false)
+    await pick('speed', 'Fast')
+    expect(await picked('phase-split')).toBe('slowFast')
+    expect(await page.getByTestId('phase-slow').inputValue()).toBe('2')
+    expect(await page.getByTestId('phase-fast').isDisabled()).toBe(true)
+    expect(await page.getByTestId('steps').isDisabled()).toBe(true)
+    expect(await page.getByTestId('steps').inputValue()).toBe('4')
+    await page.getByTestId('generate').click()
+    await picture().waitFor()
+    const [{ recipe }] = await savedPictures(home.home)
+    expect(recipe.request).toMatchObject({
+      steps: 4,
+      sampler: 'ddim',
+      guidanceScale: 1,
+      timesteps: [999, 900, 600, 200],
+    })
+    expect(recipe.adapters?.map(({ start, end }) => [start, end])).toEqual([
+      [0, 0.5],
+      [0.5, 1],
+    ])
+    await pick('phase-split', 'Off')
+    expect(await picked('speed')).toBe('custom')
+  })
+})
+
 describe('the form', () => {
-  it('gives each queued job the prompt it had when it was added', async () => {
+  it('AC08 gives each queued job the prompt it had when it was added', async () => {
     await page.getByTestId('seed').fill('11')
     await setSteps(2)
     await page.getByTestId('prompt').fill('first')
@@ -105,7 +223,25 @@ describe('the form', () => {
     expect(second).toEqual({ ...first, prompt: 'second' })
   })
 
-  it('draws new seeds when random and the same pixels when fixed', async () => {
+  it('AC09 snaps a custom shape to the multiple of the model and shows what it became', async () => {
+    await page.getByText('Custom', { exact: true }).last().click()
+    await page.getByTestId('shape-width').fill('515')
+    await page.getByTestId('shape-height').fill('700')
+    await page.keyboard.press('Tab')
+    expect(await page.getByTestId('shape-width').inputValue()).toBe('512')
+    expect(await page.getByTestId('shape-height').inputValue()).toBe('704')
+    expect(await page.getByTestId('shape-size').textContent()).toBe('512 × 704')
+    expect(await page.getByTestId('shape-note').textContent()).toContain('515 × 700 became 512 × 704')
+    await page.getByTestId('shape-width').fill('99')
+    await page.getByTestId('shape-height').fill('130')
+    await page.keyboard.press('Tab')
+    await setSteps(1)
+    await page.getByTestId('generate').click()
+    await picture().waitFor()
+    expect((await savedPictures(home.home))[0]).toMatchObject({ width: 96, height: 128 })
+  })
+
+  it('AC10 draws new seeds when random and the same pixels when fixed', async () => {
     await setSteps(1)
     for (let i = 0; i < 2; i++) await page.getByTestId('generate').click()
     await page.getByTestId('seed').fill('7')
@@ -118,38 +254,69 @@ describe('the form', () => {
     expect(one.pixelSha256).not.toBe(two.pixelSha256)
   })
 
-  it('snaps a custom size to what the networks can make, and makes it', async () => {
-    await page.getByText('Custom').click()
-    await page.getByTestId('shape-width').fill('99')
-    await page.getByTestId('shape-height').fill('130')
-    await page.keyboard.press('Tab')
-    expect(await page.getByTestId('shape-width').inputValue()).toBe('96')
-    expect(await page.getByTestId('shape-height').inputValue()).toBe('128')
+  it('counts seeds up from picture to picture, and the dice keep what they draw', async () => {
+    await setSteps(1)
+    await page.getByTestId('seed').fill('5')
+    await page.getByTestId('count').fill('2')
+    await pick('seed-mode', 'Count up')
+    for (let i = 0; i < 2; i++) await page.getByTestId('generate').click()
+    await eventually(async () => (await savedPictures(home.home)).map(({ recipe }) => recipe.request.seed)).toEqual([
+      5, 6, 7, 8,
+    ])
+    expect(await page.getByTestId('seed').inputValue()).toBe('9')
+    await page.getByTestId('seed-dice').click()
+    expect(await picked('seed-mode')).toBe('fixed')
+    expect(await page.getByTestId('seed').inputValue()).toMatch(/^\d+$/)
+  })
+
+  it('AC11 says what of a prompt that is too long is not read, and still draws it', async () => {
+    const meter = () => page.getByTestId('token-meter').innerText()
+    await page.getByTestId('prompt').fill('a fox')
+    await eventually(meter).toContain('4/77')
+    await page.getByTestId('prompt').fill(Array(80).fill('fox').join(' '))
+    await eventually(meter).toMatch(/84\/154[^]*in 2 parts/)
+    expect(await page.getByTestId('prompt-unread').count()).toBe(0)
+    await page.getByTestId('prompt').fill(`${Array(600).fill('fox').join(' ')} and the tail`)
+    await eventually(meter).toMatch(/619\/616[^]*over the limit/)
+    const unread = page.getByTestId('prompt-unread')
+    expect(await unread.textContent()).toContain('Not read by this model:')
+    expect(await unread.locator('q').textContent()).toBe('and the tail')
+    expect(await page.locator('.unread').first().textContent()).toBe('and the tail')
     await setSteps(1)
     await page.getByTestId('generate').click()
     await picture().waitFor()
-    expect((await savedPictures(home.home))[0]).toMatchObject({ width: 96, height: 128 })
+    expect((await savedPictures(home.home))[0].recipe.request.prompt).toContain('and the tail')
   })
 
   it('is as it was left after the page is loaded again', async () => {
     await page.getByTestId('prompt').fill('a quiet harbour')
     await page.getByTestId('seed').fill('123')
+    await pick('speed', 'Quality')
     await setSteps(9)
-    await page.waitForTimeout(900) // saved half a second after the last change
+    await page.waitForTimeout(600) // saved half a second after the last change
     await page.reload()
     await eventually(() => page.getByTestId('prompt').inputValue()).toBe('a quiet harbour')
     expect(await page.getByTestId('seed').inputValue()).toBe('123')
     expect(await page.getByTestId('steps').inputValue()).toBe('9')
+    expect(await page.getByTestId('speed-back').textContent()).toBe('Back to Quality')
   })
 
-  it('keeps the negative prompt but switches it off, with the reason, where it has no effect', async () => {
-    await page.getByTestId('fold-negative').locator('summary').click()
-    await page.getByTestId('prompt-negative').fill('rain')
-    await page.getByLabel('Guidance scale, number').fill('1')
-    await page.keyboard.press('Tab')
-    expect(await page.getByTestId('prompt-negative').isDisabled()).toBe(true)
-    expect(await page.locator('#negative-reason').textContent()).toContain('guidance scale 1')
-    expect(await page.getByTestId('prompt-negative').inputValue()).toBe('rain')
+  it('puts a picture that is to come next before those that wait', async () => {
+    await setSteps(40)
+    await page.getByTestId('seed').fill('1')
+    await page.getByTestId('generate').click()
+    await page.getByTestId('preview').waitFor()
+    const engine = holdEngine(process.pid)
+    await setSteps(1)
+    await page.getByTestId('seed').fill('2')
+    await page.getByTestId('generate').click()
+    await page.getByTestId('seed').fill('3')
+    await page.getByTestId('generate-front').click()
+    await eventually(() => page.getByTestId('waiting-count').textContent()).toBe('2 more waiting')
+    engine.release()
+    await eventually(async () => (await savedPictures(home.home)).map(({ recipe }) => recipe.request.seed)).toEqual([
+      1, 3, 2,
+    ])
   })
 
   it('shows markup in a prompt as text', async () => {
@@ -158,9 +325,92 @@ describe('the form', () => {
     await setSteps(1)
     await page.getByTestId('generate').click()
     await picture().waitFor()
-    expect(await page.getByTestId('caption').locator('.prompt').textContent()).toBe(prompt)
+    expect(await page.getByTestId('prompt').inputValue()).toBe(prompt)
     expect(await page.title()).toBe('Vignette')
     expect(host.complaints).toEqual([])
+  })
+})
+
+describe('the language of prompts', () => {
+  it('takes one of several by the seed of each picture, and keeps what was typed beside the words', async () => {
+    await mkdir(join(home.home, 'lists'), { recursive: true })
+    await writeFile(join(home.home, 'lists', 'animal.txt'), '# who\nfox\nbear\n')
+    const template = 'a {red|green|blue|grey} __animal__ @mira # a note'
+    await page.getByTestId('prompt').fill(template)
+    await eventually(() => page.getByTestId('prompt-note').allTextContents()).toEqual([
+      'There is no character @mira: it is left out.',
+    ])
+    await page.getByTestId('seed').fill('1')
+    await page.getByTestId('count').fill('6')
+    await setSteps(1)
+    await page.getByTestId('generate').click()
+    await eventually(async () => (await savedPictures(home.home)).length).toBe(6)
+    const requests = (await savedPictures(home.home)).map(({ recipe }) => recipe.request)
+    for (const { prompt, promptTemplate } of requests) {
+      expect(promptTemplate).toBe(template)
+      expect(prompt.trim()).toMatch(/^a (red|green|blue|grey) (fox|bear)$/)
+    }
+    expect(new Set(requests.map(({ prompt }) => prompt)).size).toBeGreaterThan(1)
+  })
+
+  it('turns an adapter named in the prompt into a slot', async () => {
+    await writeTinyAdapter(inLibrary('ink'), tinyModel())
+    await lookAgain()
+    await eventually(() =>
+      page.evaluate(async () => {
+        const { invoke } = (window as unknown as { vignette: Bridge }).vignette
+        const reply = await invoke('adapters:list', { model: 'tiny' })
+        return reply.ok && reply.value.adapters.length
+      }),
+    ).toBe(1)
+    await page.getByTestId('prompt').fill('a fox <lora:ink:0.65@0-0.5>, <lora:nobody:1>')
+    await setSteps(2)
+    await page.getByTestId('generate').click()
+    await picture().waitFor()
+    expect(await page.getByTestId('prompt').inputValue()).toBe('a fox, <lora:nobody:1>')
+    const [{ recipe }] = await savedPictures(home.home)
+    expect(recipe.adapters).toMatchObject([{ name: 'ink.safetensors', weight: 0.65, start: 0, end: 0.5 }])
+    await eventually(() => page.getByTestId('toast').allTextContents()).toEqual(
+      expect.arrayContaining([expect.stringContaining('"nobody"')]),
+    )
+  })
+
+  it('weighs words, moves tags and goes through older prompts by keys', async () => {
+    const prompt = page.getByTestId('prompt')
+    const text = () => prompt.inputValue()
+    await setSteps(1)
+    await prompt.fill('an older prompt')
+    await page.getByTestId('generate').click()
+    await picture().waitFor()
+    await prompt.fill('a red fox, snow')
+    await prompt.evaluate((field: HTMLTextAreaElement) => field.setSelectionRange(4, 4))
+    await page.keyboard.press('Control+ArrowUp')
+    expect(await text()).toBe('a (red:1.1) fox, snow')
+    await page.keyboard.press('Control+ArrowUp')
+    expect(await text()).toBe('a (red:1.2) fox, snow')
+    await page.keyboard.press('Alt+ArrowRight')
+    expect(await text()).toBe('snow, a (red:1.2) fox')
+    await page.keyboard.press('Alt+ArrowUp')
+    expect(await text()).toBe('an older prompt')
+    await page.keyboard.press('Alt+ArrowDown')
+    expect(await text()).toBe('snow, a (red:1.2) fox')
+    await page.keyboard.press('Control+ArrowDown')
+    expect(await text()).toBe('snow, a (red:1.2) (fox:0.9)')
+    await page.getByTestId('seed').focus()
+    await page.keyboard.press('Alt+a')
+    expect(await page.evaluate(() => document.activeElement?.id)).toBe('prompt')
+  })
+
+  it('keeps the caret in sight while a long prompt is written', async () => {
+    await page.getByTestId('prompt').fill(Array(400).fill('word').join(' '))
+    await page.keyboard.press('Control+End')
+    await page.keyboard.type(' end')
+    await eventually(() =>
+      page
+        .locator('.editor')
+        .first()
+        .evaluate((editor) => editor.scrollTop),
+    ).toBeGreaterThan(200)
   })
 })
 
@@ -255,22 +505,6 @@ describe('a job that runs', () => {
     await page.getByTestId('running-job').waitFor()
     expect(await progress()).toBeGreaterThanOrEqual(before)
     engine.release()
-    await picture().waitFor()
-    expect(await savedPictures(home.home)).toHaveLength(1)
-  })
-
-  it('fails with a way on when the engine dies, and the next job works', async () => {
-    await setSteps(60)
-    await page.getByTestId('generate').click()
-    await page.getByTestId('preview').waitFor()
-    host.engine.kill()
-    const card = page.getByTestId('error-card')
-    await card.waitFor()
-    expect(await card.getAttribute('data-code')).toBe('engine-crashed')
-    expect(await page.getByTestId('live-assertive').textContent()).toContain('The engine stopped')
-    await page.screenshot({ path: join(screenshots, 'error.png') })
-    await setSteps(1)
-    await page.getByTestId('generate').click()
     await picture().waitFor()
     expect(await savedPictures(home.home)).toHaveLength(1)
   })

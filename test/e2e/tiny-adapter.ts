@@ -8,13 +8,17 @@ import { readPartConfigs } from '../../models/checkpoint/graphs.ts'
 
 export type TinyAdapterOptions = { seed?: number; notes?: AdapterNotes; strength?: number; pattern?: RegExp }
 
+export async function tinyShape(modelFolder: string): Promise<ModelShape> {
+  return modelShape('sd15', await readPartConfigs(modelFolder))
+}
+
 /** A LoRA of rank 2 over the attention of a model folder's UNet, strong enough to change every pixel. */
 export async function writeTinyAdapter(
   file: string,
   modelFolder: string,
   options: TinyAdapterOptions = {},
 ): Promise<string> {
-  return write(file, modelShape('sd15', await readPartConfigs(modelFolder)), options)
+  return write(file, await tinyShape(modelFolder), options)
 }
 
 /** One of a family that the tiny model is not of. */
