@@ -103,6 +103,7 @@ async function save(entry: Entry, event: Extract<JobEvent, { type: 'image' }>, o
   const { job, clock } = entry
   const { seed, width, height, png, thumb } = event
   entry.unsaved = async () => {
+    failOnPurpose()
     const image = await options.library.add(png, { prompt: job.request.prompt, seed, width, height }, thumb)
     delete entry.unsaved
     job.imageId = image.id
@@ -122,6 +123,13 @@ function tellTime({ job, clock }: Entry, { pace, now, whySlow }: RunOptions): vo
 
 function dataUrl(png: Uint8Array): string {
   return `data:image/png;base64,${Buffer.from(png).toString('base64')}`
+}
+
+/** As a full disk does, for tests: only with VIGNETTE_E2E=1, which a packaged application takes out of its environment. */
+function failOnPurpose(): void {
+  const { VIGNETTE_E2E, VIGNETTE_FAIL } = process.env
+  if (VIGNETTE_E2E === '1' && VIGNETTE_FAIL === 'disk')
+    throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' })
 }
 
 /** The request as the engine takes it: adapters by their files. */

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { vignetteHome } from '../../models/home.ts'
 import { outOfMemory } from './networks.ts'
 
-// Failures on purpose, for tests of what the application does about them: VIGNETTE_FAIL=memory@3 or kill@3, and only with
+// Failures on purpose, for tests of what the application does about them: VIGNETTE_FAIL=memory@3, kill@3 or hold@3, and only with
 // VIGNETTE_E2E=1, which a packaged application takes out of its environment. Each happens once: a mark in VIGNETTE_HOME
 // (or at VIGNETTE_FAIL_MARK) says that it has, also to the engine that is started afterwards.
 
@@ -12,8 +12,14 @@ export function failBefore(step: number): void {
   if (isDue(`memory@${step}`)) throw outOfMemory('Running the drawing network', 2e9)
 }
 
-/** After it is told: the process is gone, as if the system had taken it. */
+/**
+ * After it is told: the process is gone, as if the system had taken it; or it waits, until there is a file `go-on` in
+ * VIGNETTE_HOME, so that a test does something in the middle of a picture however fast that is made.
+ */
 export async function failAfter(step: number): Promise<void> {
+  if (isDue(`hold@${step}`)) {
+    while (!existsSync(join(vignetteHome(), 'go-on'))) await new Promise((resolve) => setTimeout(resolve, 50))
+  }
   if (!isDue(`kill@${step}`)) return
   // What was said last is still on its way.
   await new Promise((resolve) => setTimeout(resolve, 100))

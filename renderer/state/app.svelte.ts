@@ -14,6 +14,7 @@ import { JobsState } from './jobs.svelte.ts'
 import { LibraryState } from './library.svelte.ts'
 import { ModelsState } from './models.svelte.ts'
 import { OffersState } from './offers.svelte.ts'
+import { QueueActions } from './queue.svelte.ts'
 import { SetsState } from './sets.svelte.ts'
 import { SettingsState } from './settings.svelte.ts'
 import { ShellState } from './shell.svelte.ts'
@@ -47,7 +48,10 @@ export class AppModel {
     },
     onProblem: (error) => this.#say(error),
   })
-  readonly announcer = new Announcer()
+  readonly announcer = new Announcer({
+    shareOf: (job) => this.jobs.batchShare(job),
+    every: () => this.settings.get('announceEvery'),
+  })
   readonly offers = new OffersState(this.adapters, this.form.slots, (text) => (this.announcer.polite = text))
   readonly sets = new SetsState({
     slots: this.form.slots,
@@ -62,6 +66,17 @@ export class AppModel {
     onProblem: (error) => (this.problem = reportError(error)),
   })
   readonly studio: StudioState = new StudioState(this)
+  readonly queue = new QueueActions({
+    jobs: this.jobs,
+    toasts: this.toasts,
+    undo: this.undo,
+    edit: (recipe) => {
+      this.form.recall(recipe, 'all')
+      this.library.follow()
+      this.shell.go('studio')
+    },
+    nameOfAdapter: (id) => this.adapters.find(id)?.name,
+  })
   version = $state('')
   device = $state.raw<DeviceReport | undefined>()
   samplePrompts = $state.raw<string[]>([])
@@ -105,6 +120,7 @@ export class AppModel {
   apply(event: AppEvent): void {
     for (const area of [
       this.jobs,
+      this.queue,
       this.announcer,
       this.settings,
       this.desk,

@@ -51,6 +51,15 @@ export class JobsState {
     return this.#byId.get(id)
   }
 
+  /** How much of its batch is made, 0 to 1: pictures that are over, and of the running one what is done. */
+  batchShare(job: Job): number {
+    const { batchId, batchSize } = job
+    const waiting = this.waiting.reduce((count, one) => count + (one.batchId === batchId ? 1 : 0), 0)
+    const isRunning = this.running?.batchId === batchId
+    const over = Math.max(0, batchSize - waiting - (isRunning ? 1 : 0))
+    return (over + (isRunning ? progressOf(this.running!) : 0)) / batchSize
+  }
+
   async add(
     requests: GenerateRequestInput[],
     options: { place?: 'back' | 'front'; source?: JobSource; label?: string } = {},

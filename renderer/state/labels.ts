@@ -1,3 +1,4 @@
+import type { Job } from '../../preload/contract/jobs.ts'
 import { t } from '../strings.ts'
 import type { SamplerName, ScheduleName, ScreenName } from '../../preload/limits.ts'
 
@@ -47,3 +48,15 @@ export const paceLabels = {
 export const speedLabels = { exact: t('Nothing'), faster: t('Some'), fastest: t('Much') }
 
 export const fitLabels = { fits: t('fits'), tight: t('tight'), 'too-big': t('too big') }
+
+/** What a job is doing. Steps are counted from 1, as people do: while the first runs it is step 1. */
+export function phaseOf({ phase, step, steps }: Pick<Job, 'phase' | 'step' | 'steps'>): string {
+  const names: Partial<Record<Job['phase'], string>> = {
+    loading: t('Loading model'),
+    encoding: t('Encoding prompt'),
+    denoising: t('Step {n}/{steps}', { n: Math.min(step + 1, steps), steps }),
+    decoding: t('Decoding'),
+    saving: t('Saving'),
+  }
+  return names[phase] ?? t('Starting')
+}

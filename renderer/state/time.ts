@@ -6,3 +6,19 @@ export function spokenTime(ms: number): string {
   const minutes = Math.round(seconds / 60)
   return minutes < 90 ? `${minutes} min` : `${Math.round(minutes / 60)} h`
 }
+
+/** The time of day, as fields for it take it: "23:05". */
+export function clockTime(ms: number): string {
+  const at = new Date(ms)
+  return `${String(at.getHours()).padStart(2, '0')}:${String(at.getMinutes()).padStart(2, '0')}`
+}
+
+/** When it will be "23:05" next: today, or tomorrow where that has passed. */
+export function nextTime(text: string, now: number): number | undefined {
+  const parts = /^(\d{1,2}):(\d{2})/.exec(text)
+  if (!parts) return undefined
+  const at = new Date(now)
+  at.setHours(Number(parts[1]), Number(parts[2]), 0, 0)
+  if (at.getTime() <= now) at.setDate(at.getDate() + 1)
+  return at.getTime()
+}

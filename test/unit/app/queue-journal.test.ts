@@ -20,7 +20,8 @@ const job = (id: string, part: Partial<StoredJob> = {}): StoredJob => ({
   ...part,
 })
 const state = (id: string, part: Partial<StoredJob>) => {
-  const { request: _request, ...rest } = job(id, part)
+  const { request, ...rest } = job(id, part)
+  expect(request.prompt).toContain(id)
   return rest
 }
 

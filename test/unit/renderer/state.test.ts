@@ -133,13 +133,16 @@ describe('the queue as the window sees it', () => {
     const announcer = new Announcer()
     const heard: string[] = []
     const listen = () => heard.at(-1) !== announcer.polite && heard.push(announcer.polite)
+    const over = { type: 'batch:finished', batchId: 'b', failed: 0, cancelled: 0 } as const
     for (let step = 0; step <= 20; step++) {
       announcer.apply(changed(job({ step })))
       listen()
     }
     announcer.apply(changed(job({ status: 'done', imageId: 'x' })))
     listen()
-    expect(heard).toEqual(['', '25 % done', '50 % done', '75 % done', 'The picture is finished.'])
+    announcer.apply({ ...over, done: 1 })
+    listen()
+    expect(heard).toEqual(['', '25 % done', '50 % done', '75 % done', '100 % done', 'The picture is finished.'])
     announcer.apply(changed(job({ id: 'k' })))
     announcer.apply(
       changed(
@@ -151,6 +154,35 @@ describe('the queue as the window sees it', () => {
       ),
     )
     expect(announcer.assertive).toBe('The disk is full. Free some.')
+  })
+
+  it('is announced as a batch: its own quarters, and one word at its end', () => {
+    const jobs = new JobsState()
+    const announcer = new Announcer({ shareOf: (one) => jobs.batchShare(one) })
+    const heard: string[] = []
+    const apply = (event: AppEvent) => {
+      jobs.apply(event)
+      announcer.apply(event)
+      if (heard.at(-1) !== announcer.polite) heard.push(announcer.polite)
+    }
+    const four = [0, 1, 2, 3].map((place) =>
+      job({ id: `${place}`, rank: place, place, batchSize: 4, status: 'waiting' }),
+    )
+    apply(changed(...four))
+    for (const one of four) {
+      for (const step of [0, 10, 20]) apply(changed({ ...one, status: 'running', step }))
+      apply(changed({ ...one, status: one.id === '2' ? 'failed' : 'done' }))
+    }
+    apply({ type: 'batch:finished', batchId: 'b', done: 3, failed: 1, cancelled: 0 })
+    apply({ type: 'batch:finished', batchId: 'other', done: 1, failed: 0, cancelled: 0 })
+    expect(heard).toEqual([
+      '',
+      '25 % done',
+      '50 % done',
+      '75 % done',
+      '100 % done',
+      '3 of 4 pictures are finished, 1 failed.',
+    ])
   })
 })
 
