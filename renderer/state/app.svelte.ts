@@ -71,7 +71,7 @@ export class AppModel {
     toasts: this.toasts,
     undo: this.undo,
     edit: (recipe) => {
-      this.form.recall(recipe, 'all')
+      this.studio.recall(recipe, 'all')
       this.library.follow()
       this.shell.go('studio')
     },

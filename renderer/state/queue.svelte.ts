@@ -1,6 +1,5 @@
 import { reportError } from '../../models/errors.ts'
 import type { AppEvent } from '../../preload/contract.ts'
-import type { Ability } from '../../preload/contract/app.ts'
 import type { RecalledRecipe } from '../../preload/contract/images.ts'
 import type { Job } from '../../preload/contract/jobs.ts'
 import { invoke } from '../api.ts'
@@ -21,12 +20,6 @@ type Parts = {
 
 /** What a person can do with the queue. What goes wrong is said in a toast; nothing here is lost with it. */
 export class QueueActions {
-  /** The person wants to leave, and is asked how; `at` is when that is decided by itself. */
-  leaving = $state.raw<{ at?: number } | undefined>()
-  /** The computer is about to sleep. */
-  sleeping = $state.raw<{ at: number } | undefined>()
-  /** Whether this computer can be put to sleep from here, and why not. */
-  sleep = $state.raw<Ability>({ isThere: true })
   readonly #parts: Parts
 
   constructor(parts: Parts) {
@@ -34,17 +27,11 @@ export class QueueActions {
   }
 
   apply(event: AppEvent): void {
-    if (event.type === 'app:quitting') this.leaving = event.at === undefined ? {} : { at: event.at }
-    else if (event.type === 'app:sleeping') this.sleeping = { at: event.at }
-    else if (event.type === 'engine:crashed')
+    if (event.type === 'engine:crashed')
       this.#parts.toasts.show({
         text: t('The engine stopped and starts again; what it was making goes on.'),
         tone: 'warn',
       })
-  }
-
-  async askAbilities(): Promise<void> {
-    await this.#try(async () => (this.sleep = (await invoke('app:about', undefined)).abilities.sleep))
   }
 
   async cancel(ids: string[]): Promise<void> {
@@ -122,11 +109,6 @@ export class QueueActions {
       await navigator.clipboard.writeText(JSON.stringify(requests.length === 1 ? requests[0] : requests, null, 1))
       this.#parts.toasts.show({ text: tn(jobs.length, 'The recipe is copied.', '{n} recipes are copied.') })
     })
-  }
-
-  async leave(when: 'after-current' | 'now' | 'stay'): Promise<void> {
-    this.leaving = this.sleeping = undefined
-    await this.#try(() => invoke('app:quit', { when }))
   }
 
   async #clear(clear: () => Promise<{ undoId: string; count: number }>): Promise<void> {
