@@ -45,6 +45,11 @@ export class GalleryPages {
     return found
   }
 
+  /** As `at`, without asking for it. */
+  peek(index: number): ImageRecord | undefined {
+    return this.#pages.get(Math.floor(index / pageSize))?.[index % pageSize]
+  }
+
   find(id: string | undefined): ImageRecord | undefined {
     if (id === undefined) return undefined
     for (const page of this.#pages.values()) for (const image of page) if (image.id === id) return image

@@ -48,6 +48,8 @@ export class GalleryState {
   /** Counts up with every change of what is added to pictures, so that what shows details reads them again. */
   revision = $state(0)
   isImporting = $state(false)
+  /** An album that was just made and waits for its name. */
+  unnamedAlbum = $state<string | undefined>()
   readonly #parts: GalleryParts
   /** The gallery is on the screen, and worth keeping up to date. */
   #isShown = false
@@ -219,6 +221,14 @@ export class GalleryState {
     const album = await this.#attempt(() => invoke('albums:create', { name }))
     if (album && ids.length > 0) await this.putInAlbum(album.id, ids)
     return album
+  }
+
+  /** An album of these; its name is asked for in the list of albums. */
+  async gather(ids: readonly string[]): Promise<void> {
+    const album = await this.#attempt(() => invoke('albums:create', { name: t('New album') }))
+    if (!album) return
+    this.unnamedAlbum = album.id
+    await this.putInAlbum(album.id, ids)
   }
 
   async renameAlbum(id: string, name: string): Promise<void> {

@@ -1,0 +1,143 @@
+import type { AppModel } from '../../state/app.svelte.ts'
+import type { Command } from '../../state/commands.svelte.ts'
+import type { RecallPart } from '../../state/recall.ts'
+import { t } from '../../strings.ts'
+
+/** What an action of a picture is for: those chosen in the Gallery, else the one on the canvas of the Studio. */
+export function targetsOf({ shell, gallery, library, jobs }: AppModel): string[] {
+  if (shell.screen === 'gallery') return gallery.targets()
+  const focused = document.activeElement?.closest<HTMLElement>('[data-image]')?.dataset.image
+  const shown = library.selected ?? (jobs.running ? undefined : library.newest)
+  const id = focused ?? shown?.id
+  return id === undefined ? [] : [id]
+}
+
+/** What can be done with pictures on every screen that shows some. */
+export function pictureCommands(app: AppModel): Command[] {
+  const { gallery, shell } = app
+  const group = t('Picture')
+  const isHere = () => (shell.screen === 'gallery' || shell.screen === 'studio') && targetsOf(app).length > 0
+  const isInBin = () => shell.screen === 'gallery' && gallery.scope === 'bin'
+  const first = () => targetsOf(app)[0]
+  const recall = (id: string, title: string, part: RecallPart, keys?: string[]): Command => ({
+    ...{ id, title, group, when: isHere, ...(keys ? { keys } : {}) },
+    run: () => void gallery.recall({ id: first() }, part),
+  })
+  return [
+    recall('image-all', t('Use all of its recipe'), 'all', ['a']),
+    recall('image-prompt', t('Use its prompt'), 'prompt', ['p']),
+    recall('image-remix', t('Remix: all but the seed'), 'remix', ['r']),
+    recall('image-adapters', t('Use its adapters'), 'adapters'),
+    {
+      ...{ id: 'image-star', title: t('Star, or take the star away'), group, keys: ['.'], when: isHere },
+      run() {
+        const ids = targetsOf(app)
+        const known = (id: string) => gallery.pages.find(id) ?? app.library.find(id)
+        void gallery.star(ids, !ids.every((id) => known(id)?.isStarred))
+      },
+    },
+    {
+      ...{ id: 'image-bin', title: t('Move to the bin'), group, keys: ['Delete'] },
+      when: () => isHere() && !isInBin(),
+      run: () => void gallery.moveToBin(targetsOf(app)),
+    },
+    {
+      ...{ id: 'image-restore', title: t('Restore from the bin'), group },
+      when: () => isHere() && isInBin(),
+      run: () => void gallery.restore(targetsOf(app)),
+    },
+    {
+      ...{ id: 'image-replay', title: t('Replay: make it again and compare'), group, when: isHere },
+      run: () => void gallery.replay(first()),
+    },
+    { id: 'image-copy', title: t('Copy the picture'), group, when: isHere, run: () => void gallery.copyImage(first()) },
+    {
+      ...{ id: 'image-copy-recipe', title: t('Copy its recipe'), group, when: isHere },
+      run: () => void gallery.copyRecipe(first()),
+    },
+    { id: 'image-reveal', title: t('Show in folder'), group, when: isHere, run: () => void gallery.reveal(first()) },
+    {
+      ...{ id: 'gallery-import', title: t('Bring pictures into the gallery…'), group: t('Gallery') },
+      run() {
+        shell.go('gallery')
+        void gallery.import()
+      },
+    },
+  ]
+}
+
+export type GalleryView = {
+  search: () => void
+  look: (how: 'quick' | 'full') => void
+}
+
+/** While the Gallery is on the screen. */
+export function galleryCommands(app: AppModel, view: GalleryView): Command[] {
+  const { gallery, library, shell } = app
+  const group = t('Picture')
+  const has = () => gallery.targets().length > 0
+  const inGrid = () => document.activeElement?.closest('[data-keys="grid"]') !== null
+  return [
+    {
+      ...{ id: 'image-seed', title: t('Use its seed'), group, keys: ['s'], when: has },
+      run: () => void gallery.recall({ id: gallery.targets()[0] }, 'seed'),
+    },
+    {
+      ...{ id: 'image-compare', title: t('Compare two chosen pictures'), group, keys: ['c'] },
+      when: () => gallery.targets().length === 2,
+      run() {
+        const pair = gallery.targets().map((id) => gallery.pages.find(id))
+        if (!pair[0] || !pair[1]) return
+        library.endCompare()
+        for (const image of pair) if (image) library.add(image)
+        for (const image of pair) if (image) library.compare(image.id)
+        shell.go('studio')
+      },
+    },
+    {
+      ...{ id: 'image-info', title: t('About this picture'), group, keys: ['i'] },
+      run: () => (shell.isInspectorOpen = !shell.isInspectorOpen),
+    },
+    { id: 'image-look', title: t('Quick look'), group, keys: ['Space'], when: has, run: () => view.look('quick') },
+    { id: 'image-full', title: t('Full screen'), group, keys: ['f'], when: has, run: () => view.look('full') },
+    {
+      ...{ id: 'gallery-search', title: t('Search pictures'), group: t('Gallery'), keys: ['Mod+f'] },
+      run: view.search,
+    },
+    {
+      ...{ id: 'gallery-all', title: t('Choose all pictures'), group: t('Gallery'), keys: ['Mod+a'], when: inGrid },
+      run: () => void gallery.selectAll(),
+    },
+    {
+      ...{ id: 'gallery-none', title: t('Choose no picture'), group: t('Gallery') },
+      when: () => gallery.selected.size > 0,
+      run: () => gallery.selectNone(),
+    },
+  ]
+}
+
+/** What works on every screen: commands, and pictures that are dropped on the window. Returns what ends it. */
+export function registerPictures(app: AppModel): () => void {
+  const { commands, drops, gallery, shell } = app
+  const ends = [
+    commands.register(pictureCommands(app)),
+    drops.register({
+      id: 'picture-recipe',
+      label: t('Load its recipe'),
+      note: t('Prompt, seed and settings go into the Studio.'),
+      kinds: ['image'],
+      take: ([first]) => void gallery.recall({ file: first.file }, 'all'),
+    }),
+    drops.register({
+      id: 'picture-import',
+      label: t('Add to gallery'),
+      note: t('A copy, with what its file says of how it was made.'),
+      kinds: ['image'],
+      take(files) {
+        shell.go('gallery')
+        void gallery.import(files.map(({ file }) => file))
+      },
+    }),
+  ]
+  return () => ends.forEach((end) => end())
+}
