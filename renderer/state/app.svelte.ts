@@ -43,7 +43,7 @@ export class AppModel {
     toasts: this.toasts,
     undo: this.undo,
     recall: (recipe, part) => {
-      this.form.recall(recipe, part)
+      this.studio.recall(recipe, part)
       this.shell.go('studio')
     },
     onProblem: (error) => this.#say(error),
