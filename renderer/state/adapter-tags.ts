@@ -32,11 +32,11 @@ export function takeAdapterTags(prompt: string, records: readonly AdapterRecord[
       textWeight: tidyWeight(textWeight),
       ...(isInside ? { start, end } : { start: 0, end: 1 }),
     })
-    rest += prompt.slice(at, from)
+    rest = joined(rest, prompt.slice(at, from))
     at = to
   }
-  rest += prompt.slice(at)
-  return { prompt: taken.length > 0 ? tidy(rest) : prompt, taken, unknown: [...unknown] }
+  rest = joined(rest, prompt.slice(at)).replace(/[\s,]+$/, '')
+  return { prompt: taken.length > 0 ? rest : prompt, taken, unknown: [...unknown] }
 }
 
 export function adapterNamed(name: string, records: readonly AdapterRecord[]): AdapterRecord | undefined {
@@ -58,10 +58,11 @@ function plain(name: string): string {
     .toLowerCase()
 }
 
-/** No blanks or commas are left over where a tag was. */
-function tidy(text: string): string {
-  return text
-    .replace(/[^\S\n]{2,}/g, ' ')
-    .replace(/,(\s*,)+/g, ',')
-    .replace(/^[\s,]+|[\s,]+$/g, '')
+/** What stood before and after a tag, without the blanks and the comma that it leaves over. */
+function joined(before: string, after: string): string {
+  const left = before.replace(/[^\S\n]+$/, '')
+  const isOpen = left === '' || /[,\n]$/.test(left)
+  const right = after.replace(isOpen ? /^[^\S\n]*,?[^\S\n]*/ : /^[^\S\n]+/, '')
+  const needsBlank = left !== '' && right !== '' && !left.endsWith('\n') && !/^[,\n]/.test(right)
+  return left + (needsBlank ? ' ' : '') + right
 }

@@ -116,6 +116,14 @@ describe('adapters named in a prompt', () => {
     expect(unknown).toEqual([])
   })
 
+  it('leave neither blanks nor commas behind, and touch nothing else', () => {
+    const without = (text: string) => takeAdapterTags(text, records).prompt
+    expect(without('<lora:ink>, a  fox')).toBe('a  fox')
+    expect(without('a fox <lora:ink>, snow')).toBe('a fox, snow')
+    expect(without('a fox,<lora:ink>,snow')).toBe('a fox, snow')
+    expect(without('a fox\n<lora:ink>\nsnow <lora:pip-v2>')).toBe('a fox\n\nsnow')
+  })
+
   it('are found by file, name or hash, whatever the spelling', () => {
     for (const name of ['ink', 'INK.safetensors', 'Ink and wash', 'ink_and_wash', 'ab12cd34ef56'])
       expect(takeAdapterTags(`fox <lora:${name}>`, records).taken, name).toHaveLength(1)
