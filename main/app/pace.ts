@@ -3,7 +3,7 @@ import type { EngineJob } from '../engine/protocol.ts'
 import { JsonFile, readJson } from './files.ts'
 
 type Request = Pick<EngineJob['request'], 'model' | 'width' | 'height' | 'guidanceScale' | 'speed' | 'steps'> &
-  Partial<Pick<EngineJob['request'], 'initImage' | 'strength'>>
+  Partial<Pick<EngineJob['request'], 'initImage' | 'strength' | 'adapters'>>
 
 /** How long the parts of one picture took, in milliseconds, and how large its file was. */
 const Measured = z.object({ before: z.number(), step: z.number(), after: z.number(), bytes: z.number() })
@@ -16,6 +16,7 @@ type Like = z.infer<typeof Like>
 const Stored = z.object({
   version: z.literal(1),
   known: z.array(z.object({ like: Like, measured: z.array(Measured) })),
+  distillers: z.array(z.string()).default([]),
 })
 type Known = z.infer<typeof Stored>['known'][number]
 
@@ -43,20 +44,30 @@ const smallestSaidMs = 1000
  */
 export class Pace {
   #known: Known[] = []
+  /** Adapters that stand in for the second pass of guidance. */
+  readonly #distillers = new Set<string>()
   readonly #file: JsonFile<z.infer<typeof Stored>> | undefined
 
   constructor(file?: string) {
-    if (file !== undefined) this.#file = new JsonFile(file, () => ({ version: 1, known: this.#known }))
+    if (file !== undefined)
+      this.#file = new JsonFile(file, () => ({ version: 1, known: this.#known, distillers: [...this.#distillers] }))
   }
 
   static async open(file: string): Promise<Pace> {
     const pace = new Pace(file)
-    pace.#known = (await readJson(file, Stored))?.known ?? []
+    const stored = await readJson(file, Stored)
+    pace.#known = stored?.known ?? []
+    for (const adapter of stored?.distillers ?? []) pace.#distillers.add(adapter)
     return pace
   }
 
+  /** A picture with this adapter takes one pass a step, whatever its guidance. Kept with the next time that is. */
+  distils(adapter: string): void {
+    this.#distillers.add(adapter)
+  }
+
   start(request: Request, now: number): JobClock {
-    return { like: likeOf(request), startedAt: now, stepTimes: [] }
+    return { like: this.#likeOf(request), startedAt: now, stepTimes: [] }
   }
 
   finished({ like, startedAt, firstStepAt, stepTimes }: JobClock, now: number, bytes: number): void {
@@ -102,11 +113,17 @@ export class Pace {
 
   /** Of a picture that is not begun: its time where one of its model has been made, and the size of its file. */
   estimate(request: Request): { ms?: number; bytes: number } {
-    const like = likeOf(request)
+    const like = this.#likeOf(request)
     const known = this.#of(like)
     if (known === undefined) return { bytes: usualBytesPerPixel * like.pixels }
     const share = request.initImage === undefined ? 1 : (request.strength ?? 1)
     return { ms: Math.max(1, Math.ceil(share * request.steps)) * known.step + known.after, bytes: known.bytes }
+  }
+
+  #likeOf({ model, width, height, guidanceScale, speed, adapters = [] }: Request): Like {
+    // Without guidance, or with an adapter in its place, each step is one pass instead of two.
+    const isOnePass = guidanceScale === 1 || adapters.some(({ file }) => this.#distillers.has(file))
+    return { model, pixels: width * height, passes: isOnePass ? 1 : 2, speed }
   }
 
   /** Medians of pictures like this, else of the model's most alike ones, by the number of pixels and passes. */
@@ -130,11 +147,6 @@ export class Pace {
       bytes: part('bytes') * pixels,
     }
   }
-}
-
-function likeOf({ model, width, height, guidanceScale, speed }: Request): Like {
-  // Without guidance each step is one pass instead of two.
-  return { model, pixels: width * height, passes: guidanceScale === 1 ? 1 : 2, speed }
 }
 
 function isSame(a: Like, b: Like): boolean {

@@ -15,7 +15,7 @@ type Parts = {
   models: Pick<InstalledModels, 'find'>
   adapters: Pick<AdapterLibrary, 'infosOf'>
   prompts: Pick<Prompts, 'resolve'>
-  pace: Pick<Pace, 'estimate'>
+  pace: Pick<Pace, 'estimate' | 'distils'>
 }
 
 export function jobHandlers(parts: Parts): HandlersOf<typeof jobRequests> {
@@ -63,7 +63,7 @@ async function completeRequests(requests: readonly GenerateRequest[], parts: Par
 }
 
 /** Looks each model and each set of adapters up once, however many requests use them. */
-function completer({ models, adapters }: Pick<Parts, 'models' | 'adapters'>) {
+function completer({ models, adapters, pace }: Pick<Parts, 'models' | 'adapters' | 'pace'>) {
   const manifests = new Map<string, ReturnType<Parts['models']['find']>>()
   const infos = new Map<string, ReturnType<Parts['adapters']['infosOf']>>()
   return async (request: GenerateRequest) => {
@@ -76,6 +76,7 @@ function completer({ models, adapters }: Pick<Parts, 'models' | 'adapters'>) {
     const key = JSON.stringify([model, files])
     if (!infos.has(key)) infos.set(key, adapters.infosOf(files, model))
     const known = await infos.get(key)!
+    known.forEach(({ role }, i) => role === 'guidance' && pace.distils(files[i]))
     const adapted = fillFromAdapters({ ...request, adapters: used }, manifest, known)
     const filled = fillDefaults(adapted.request, manifest, randomInt(limits.maxSeed + 1))
     return { request: filled, notices: adapted.notices, triggers: known.flatMap((info) => info.triggers) }

@@ -90,3 +90,13 @@ it('is there again at the next start', async () => {
     await rm(folder, { recursive: true, force: true })
   }
 })
+
+it('counts one pass a step for an adapter that stands in for guidance', () => {
+  const pace = new Pace()
+  seen(pace, 300)
+  const distilled = { ...request, adapters: [{ file: 'agd', start: 0, end: 1, ramp: 'flat' as const }] }
+  const before = pace.estimate(distilled).ms!
+  pace.distils('agd')
+  expect(before - pace.estimate(distilled).ms!).toBe((4 * 100) / 2)
+  expect(pace.estimate(request).ms).toBe(before)
+})
