@@ -35,6 +35,7 @@ export function plainName(path: string): string {
   const bare = basename(path).replace(/\.[^.]*$/, '')
   const plain = bare
     .normalize('NFKD')
+    .replace(/\p{M}/gu, '')
     .toLowerCase()
     .replace(/[^a-z0-9]+/g, '-')
     .replace(/^-+|-+$/g, '')

@@ -2,7 +2,7 @@
 export type Search = { where: string[]; values: (string | number)[]; unknown: string[] }
 
 /** A word, a "phrase", or key:value, each with a minus in front when it must not be. */
-const part = /(-?)(?:([a-z]+):)?("[^"]*"|[^\s"]+)/giu
+const part = /(-?)(?:([a-z]+):("[^"]*"|[^\s"]*)|("[^"]*"|[^\s"]+))/giu
 
 type Condition = { sql: string; values: (string | number)[] } | undefined
 
@@ -34,8 +34,8 @@ export function parseSearch(text: string, now = new Date()): Search {
     search.where.push(isNot ? `NOT (${condition.sql})` : condition.sql)
     search.values.push(...condition.values)
   }
-  for (const [all, minus, key, quoted] of text.normalize('NFC').matchAll(part)) {
-    const value = quoted.replace(/^"|"$/g, '')
+  for (const [all, minus, key, keyed, word] of text.normalize('NFC').matchAll(part)) {
+    const value = (keyed ?? word).replace(/^"|"$/g, '')
     const isNot = minus !== ''
     const name = key?.toLowerCase()
     if (name !== undefined && name in conditions) {
@@ -46,13 +46,13 @@ export function parseSearch(text: string, now = new Date()): Search {
       continue
     }
     // Unknown keys are words like any other: 9:16, http://…
-    const word = key === undefined ? value : `${key}:${value}`
-    if (!/[\p{L}\p{N}]/u.test(word)) continue
-    if (isNot) put(wordCondition(word), true)
-    else words.push(word)
+    const written = key === undefined ? value : `${key}:${value}`
+    if (!/[\p{L}\p{N}]/u.test(written)) continue
+    if (isNot) put(wordCondition(written), true)
+    else words.push(written)
   }
-  const [written, indexed] = [words.filter(isUnspaced), words.filter((word) => !isUnspaced(word))]
-  for (const word of written) put(wordCondition(word), false)
+  const [unspaced, indexed] = [words.filter(isUnspaced), words.filter((word) => !isUnspaced(word))]
+  for (const word of unspaced) put(wordCondition(word), false)
   if (indexed.length > 0) put(match(indexed), false)
   return search
 }

@@ -52,7 +52,7 @@ export class Library {
   /** Pictures are saved one after the other, so that two never take the same number. */
   #last: Promise<unknown> = Promise.resolve()
   readonly #makingThumbs = new Map<string, Promise<string | undefined>>()
-  #total: { key: string; count: number } | undefined
+  #counted: { key: string; days: { day: string; count: number }[] } | undefined
   #isClosed = false
 
   private constructor(options: LibraryOptions, index: Database.Database, copyPath: string) {
@@ -119,29 +119,32 @@ export class Library {
 
   query(query: ImageQuery, offset: number, limit: number): { images: ImageRecord[]; total: number; unknown: string[] } {
     const { where, values, unknown } = this.#conditions(query)
-    const key = JSON.stringify([where, values])
-    if (this.#total?.key !== key) {
-      const { count } = this.#index
-        .prepare(`SELECT count(*) AS count FROM pictures p WHERE ${where}`)
-        .get(...values) as {
-        count: number
-      }
-      this.#total = { key, count }
-    }
+    const total = this.#days(query).reduce((sum, { count }) => sum + count, 0)
     const rows = this.#index
       .prepare(`SELECT ${shownColumns} FROM ${shownFrom} WHERE ${where} ORDER BY ${orderOf(query)} LIMIT ? OFFSET ?`)
       .all(...values, limit, offset) as ShownRow[]
-    return { images: rows.map((row) => this.#record(row)), total: this.#total.count, unknown }
+    return { images: rows.map((row) => this.#record(row)), total, unknown }
   }
 
   days(query: ImageQuery): { day: string; count: number }[] {
-    const { where, values } = this.#conditions(query)
-    const direction = query.order === 'oldest' ? 'ASC' : 'DESC'
-    const rows = this.#index
-      .prepare(`SELECT p.day, count(*) FROM pictures p WHERE ${where} GROUP BY p.day ORDER BY p.day ${direction}`)
-      .raw()
-      .all(...values) as [string, number][]
-    return rows.map(([day, count]) => ({ day, count }))
+    const days = this.#days(query)
+    return query.order === 'oldest' ? [...days].reverse() : days
+  }
+
+  /** Newest first, and kept for the pages that follow: of a large library, counting is what takes its time. */
+  #days(query: ImageQuery): { day: string; count: number }[] {
+    const { where, values, isPlain } = this.#conditions(query)
+    const key = JSON.stringify([where, values])
+    if (this.#counted?.key !== key) {
+      // The plus keeps the index by day out of it where another one leaves fewer pictures to count.
+      const group = isPlain ? 'p.day' : '+p.day'
+      const rows = this.#index
+        .prepare(`SELECT p.day, count(*) FROM pictures p WHERE ${where} GROUP BY ${group} ORDER BY ${group} DESC`)
+        .raw()
+        .all(...values) as [string, number][]
+      this.#counted = { key, days: rows.map(([day, count]) => ({ day, count })) }
+    }
+    return this.#counted.days
   }
 
   ids(query: ImageQuery, offset: number, limit: number): string[] {
@@ -278,6 +281,11 @@ export class Library {
     return added
   }
 
+  /** For measuring: the next query counts anew. */
+  forgetCounts(): void {
+    this.#listChanged()
+  }
+
   /** Writes the copy of what the person added. */
   async close(): Promise<void> {
     this.#isClosed = true
@@ -359,13 +367,14 @@ export class Library {
     return done
   }
 
-  #conditions({ search, album, isBin }: ImageQuery): { where: string; values: (string | number)[]; unknown: string[] } {
+  #conditions({ search, album, isBin }: ImageQuery) {
     const { where, values, unknown } = parseSearch(search, this.#now())
     const inAlbum = album === undefined ? [] : ['p.id IN (SELECT id FROM own.album_pictures WHERE album = ?)']
     return {
       where: ['p.is_binned = ?', ...inAlbum, ...where].join(' AND '),
       values: [isBin ? 1 : 0, ...(album === undefined ? [] : [album]), ...values],
       unknown,
+      isPlain: where.length === 0 && album === undefined,
     }
   }
 
@@ -410,7 +419,7 @@ export class Library {
   }
 
   #listChanged(): void {
-    this.#total = undefined
+    this.#counted = undefined
   }
 
   #copySoon(): void {

@@ -112,6 +112,7 @@ export class GalleryState {
 
   async show(scope: GalleryScope): Promise<void> {
     this.scope = scope
+    this.activeId = undefined
     this.selectNone()
     await this.#reload(true)
   }
