@@ -1,4 +1,4 @@
-import { reportError } from '../../models/errors.ts'
+import { reportError, type ErrorReport } from '../../models/errors.ts'
 import type { AppEvent } from '../../preload/contract.ts'
 import type { RecalledRecipe } from '../../preload/contract/images.ts'
 import type { Job } from '../../preload/contract/jobs.ts'
@@ -108,6 +108,16 @@ export class QueueActions {
       const requests = jobs.map(({ request }) => request)
       await navigator.clipboard.writeText(JSON.stringify(requests.length === 1 ? requests[0] : requests, null, 1))
       this.#parts.toasts.show({ text: tn(jobs.length, 'The recipe is copied.', '{n} recipes are copied.') })
+    })
+  }
+
+  /** What helps somebody else to understand it. */
+  async copyDetails({ code, message, hint }: ErrorReport, about: unknown = {}): Promise<void> {
+    await this.#try(async () => {
+      const { running, waiting, queue } = this.#parts.jobs
+      const rest = { queue, running: running?.id, waiting: waiting.length, ...(about as object) }
+      await navigator.clipboard.writeText(`${code}: ${message}\n${hint ?? ''}\n${JSON.stringify(rest, null, 1)}`)
+      this.#parts.toasts.show({ text: t('The details are copied.') })
     })
   }
 

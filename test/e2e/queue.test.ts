@@ -90,20 +90,23 @@ it('AC22 moves a job up with Alt and the arrow, and the order is there after a r
   const prompts = Array.from({ length: 10 }, (_, i) => `job ${i + 1}`)
   await askEach(prompts)
   await openDock()
-  const last = page.getByTestId(`queue-item-${jobOf('job 10').id}`)
   await rows().first().focus()
   await page.keyboard.press('End')
   await eventually(() => page.evaluate(() => document.activeElement?.getAttribute('aria-label'))).toBe('job 10')
+  // The focus goes with it.
+  const focused = () =>
+    page.evaluate(() => {
+      const cell = document.activeElement
+      return `${cell?.getAttribute('aria-label')} at ${cell?.parentElement?.getAttribute('aria-rowindex')}`
+    })
   const order = () => jobs().sort((a, b) => a.rank - b.rank).map(({ request }) => request.prompt) // prettier-ignore
   for (let i = 0; i < 6; i++) {
     await page.keyboard.press('Alt+ArrowUp')
     await eventually(() => order().indexOf('job 10')).toBe(8 - i)
+    await eventually(focused).toBe(`job 10 at ${9 - i}`)
   }
   const expected = ['job 1', 'job 2', 'job 3', 'job 10', 'job 4', 'job 5', 'job 6', 'job 7', 'job 8', 'job 9']
   expect(order()).toEqual(expected)
-  // The focus went with it.
-  expect(await page.evaluate(() => document.activeElement?.getAttribute('aria-label'))).toBe('job 10')
-  expect(await last.evaluate((cell) => cell.parentElement?.getAttribute('aria-rowindex'))).toBe('4')
   await page.screenshot({ path: join(screenshots, 'queue-order.png') })
   await host.close()
   await open()
@@ -291,7 +294,7 @@ it('pauses after the picture, goes on, holds a batch back, tries again, and asks
   await page.getByTestId('queue-pause-after').click()
   await eventually(() => page.getByTestId('queue-now').textContent()).toContain('then paused')
   await eventually(() => jobOf('current').status).toBe('done')
-  await eventually(() => page.getByTestId('queue-now').textContent()).toBe('Paused')
+  await eventually(() => page.getByTestId('queue-now').textContent()).toMatch(/^Paused\s*$/)
   expect(jobOf('held').status).toBe('waiting')
   const batch = page.getByTestId(`queue-item-${jobOf('held').batchId}`)
   expect(await batch.getByTestId('queue-batch-count').textContent()).toBe('0/2')
