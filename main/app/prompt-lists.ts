@@ -1,8 +1,11 @@
 import { mkdir, readdir, readFile, stat } from 'node:fs/promises'
 import { join, resolve, sep } from 'node:path'
 
-const maxBytes = 4 << 20
+/** Read in main: what is larger would hold the window up. */
+const maxBytes = 1 << 20
 const maxDepth = 6
+
+type List = { lines: string[]; names: string[] }
 
 /**
  * Text files of the person's, one entry a line, that `__name__` in a prompt takes one of. They may lie in subfolders, as
@@ -10,7 +13,7 @@ const maxDepth = 6
  */
 export class PromptLists {
   readonly folder: string
-  readonly #read = new Map<string, { stamp: number; lines: string[] }>()
+  readonly #read = new Map<string, List & { stamp: number }>()
 
   constructor(folder: string) {
     this.folder = resolve(folder)
@@ -37,29 +40,31 @@ export class PromptLists {
     const queue = [...names]
     for (let name; (name = queue.shift()) !== undefined;) {
       if (lists.has(name)) continue
-      const lines = await this.#lines(name)
-      if (!lines) continue
-      lists.set(name, lines)
-      queue.push(...new Set(lines.flatMap(namesIn)))
+      const list = await this.#list(name, namesIn)
+      if (!list) continue
+      lists.set(name, list.lines)
+      queue.push(...list.names)
     }
     return lists
   }
 
-  async #lines(name: string): Promise<string[] | undefined> {
+  async #list(name: string, namesIn: (line: string) => string[]): Promise<List | undefined> {
     const file = resolve(this.folder, `${name}.txt`)
     if (!file.startsWith(this.folder + sep)) return undefined // a prompt reaches nothing outside the folder
     try {
       const { mtimeMs, size } = await stat(file)
       if (size > maxBytes) return undefined
       const known = this.#read.get(file)
-      if (known?.stamp === mtimeMs) return known.lines
+      if (known?.stamp === mtimeMs) return known
       const text = await readFile(file, 'utf8')
       const lines = text.split(/\r?\n/).flatMap((line) => {
         const entry = line.trim()
         return entry === '' || entry.startsWith('#') ? [] : [entry]
       })
-      this.#read.set(file, { stamp: mtimeMs, lines })
-      return lines
+      const names = [...new Set(lines.filter((line) => line.includes('__')).flatMap(namesIn))]
+      const list = { stamp: mtimeMs, lines, names }
+      this.#read.set(file, list)
+      return list
     } catch {
       return undefined // there is no such list: whoever asked says so
     }

@@ -1,7 +1,7 @@
 import type { GenerateRequestInput } from '../../preload/contract/generate.ts'
 import type { RecalledRecipe } from '../../preload/contract/images.ts'
 import type { Capabilities, ModelRecord } from '../../preload/contract/models.ts'
-import type { StudioForm } from '../../preload/contract/settings.ts'
+import type { StudioForm, StudioSlot } from '../../preload/contract/settings.ts'
 import { limits, type PaceName, type SamplerName, type ScheduleName, type SpeedName } from '../../preload/limits.ts'
 import { t } from '../strings.ts'
 import { AdaptersState } from './adapters.svelte.ts'
@@ -63,7 +63,11 @@ export class FormState {
     this.#usualSpeed = usualSpeed
   }
 
-  readonly modelRecord = $derived(this.models.find((model) => model.id === this.model) ?? this.models.at(0))
+  readonly modelRecord = $derived(
+    this.models.find(({ id }) => id === this.model) ??
+      this.models.find(({ isDefault }) => isDefault) ??
+      this.models.at(0),
+  )
   readonly native = $derived(
     this.modelRecord ? { width: this.modelRecord.nativeWidth, height: this.modelRecord.nativeHeight } : fallback.native,
   )
@@ -84,13 +88,20 @@ export class FormState {
       ? undefined
       : t('Needs two adapters for this model, a slow and a fast one. The library has no such pair.'),
   )
-  readonly isPhased = $derived(
+  readonly #wantsPhases = $derived(
     this.speedAdapters.pair !== undefined && (this.#isPhased ?? (this.#guidanceMode ? false : this.#plan.isPhased)),
+  )
+  /** A pair may also have come with a recipe, or by hand. */
+  readonly isPhased = $derived(
+    this.#wantsPhases ||
+      (['speed-slow', 'speed-fast'] as const).every((role) =>
+        this.slots.all.some((slot) => slot.role === role && slot.isOn && slot.weight !== 0),
+      ),
   )
   readonly #wanted = $derived({
     ...this.#plan,
     guidanceMode: this.#guidanceMode ?? this.#plan.guidanceMode,
-    isPhased: this.isPhased,
+    isPhased: this.#wantsPhases,
     // One for few steps comes with the choice of speed, and goes when guidance is chosen by hand.
     few: this.#guidanceMode || this.#isPhased !== undefined ? undefined : this.#plan.few,
   })
@@ -372,7 +383,33 @@ export class FormState {
     // Alone, they leave those that speed has put in.
     if (part === 'adapters') form.slots = [...this.slots.reserved, ...(form.slots ?? [])]
     this.change(form)
+    if (part === 'all' || part === 'remix') this.#settle()
     return gaps
+  }
+
+  /** Values that are just what a choice of speed gives are that choice again. */
+  #settle(): void {
+    const defaults = this.modelRecord?.defaults ?? fallback
+    const reserved = this.slots.reserved.filter(({ role }) => role !== 'watermark')
+    const weights = (slots: readonly StudioSlot[]) => slots.map(({ id, weight }) => `${id} ${weight}`).sort()
+    for (const pace of ['balanced', 'fast', 'draft', 'quality'] as const) {
+      const plan = planOf(pace, this.#modelSteps, this.speedAdapters)
+      const slots = automaticSlots(plan, this.speedAdapters, this.phases)
+      if (weights(slots).join() !== weights(reserved).join()) continue
+      const preset = slots.map(({ id }) => this.#adapters.find(id)?.preset).find((one) => one !== undefined)
+      const gives = [
+        preset && !plan.few ? preset.steps : plan.steps,
+        preset ? Math.max(1, preset.guidanceScale) : defaults.guidanceScale,
+        preset?.sampler ?? defaults.sampler,
+        preset?.schedule ?? defaults.schedule,
+      ]
+      const has = [this.#steps, this.#guidanceScale, this.#sampler, this.#schedule]
+      // Noise levels of a picture are those of its adapter, or of nobody here.
+      const isOwn = this.#levels.timesteps !== undefined && !preset?.hasLevels
+      if (isOwn || has.some((value, i) => value !== undefined && value !== gives[i])) continue
+      this.setPace(pace)
+      return
+    }
   }
 
   /** Sets the fields named; undefined takes one back to its default. The others stay. */

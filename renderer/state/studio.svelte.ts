@@ -21,6 +21,8 @@ export class StudioState {
   readonly prompts = new PromptHistory()
   /** The prompt is focused once, when the window opens. */
   isFocused = false
+  /** Where the lists of `__name__` lie; known once one was named that is not there. */
+  listsFolder = $state('')
   /** What the last recalled recipe named that is not here. */
   gaps = $state.raw<readonly RecallGap[]>([])
   readonly #app: AppModel
@@ -55,6 +57,10 @@ export class StudioState {
       $effect(() => {
         void jobs.running?.id // each finished picture makes the next estimate better
         this.estimate.changed(form.request())
+      })
+      $effect(() => {
+        const { prompt, negativePrompt } = this.reading
+        if (prompt?.missingLists.length || negativePrompt?.missingLists.length) void this.#askLists()
       })
       $effect(() => void this.#askCapabilities(form.modelRecord?.id))
       // Verdicts are main's, and depend on the model.
@@ -120,6 +126,10 @@ export class StudioState {
   #keep(save: () => void): void {
     clearTimeout(this.#saving)
     this.#saving = setTimeout(save, saveDelayMs)
+  }
+
+  async #askLists(): Promise<void> {
+    if (this.listsFolder === '') this.listsFolder = (await invoke('prompt:lists', undefined)).folder
   }
 
   async #askCapabilities(model: string | undefined): Promise<void> {

@@ -344,6 +344,34 @@ describe('AC40 recalling a picture', () => {
     expect(request.adapters.map(({ file }) => file)).toEqual(['ink', 'guidance'])
   })
 
+  it('AC40 what a choice of speed made is that choice again', () => {
+    const made = (request: object, adapters: object[] = []) => RecalledRecipe.parse({ request, adapters })
+    const plain = { prompt: 'a fox', sampler: 'dpmpp_2m', schedule: 'trailing', guidanceScale: 4 }
+    const pair = ['slow', 'fast'].map((id, i) => ({
+      ...{ id, name: id, weight: 1, textWeight: 1, role: `speed-${id}`, start: i / 2, end: (i + 1) / 2 },
+    }))
+    const cases: [RecalledRecipe, string, number][] = [
+      [made({ ...plain, steps: 20 }), 'balanced', 20],
+      [made({ ...plain, steps: 36 }), 'quality', 36],
+      [made({ ...plain, steps: 21 }), 'custom', 21],
+      [
+        made({ ...plain, steps: 10, sampler: 'ddim', guidanceScale: 1, timesteps: Array(10).fill(1) }, pair),
+        'fast',
+        10,
+      ],
+      [made({ ...plain, steps: 10, sampler: 'euler', guidanceScale: 1 }, pair), 'custom', 10],
+      [made({ ...plain, steps: 4 }, [{ id: 'guidance', name: 'g', weight: 1, role: 'guidance' }]), 'draft', 4],
+    ]
+    for (const [recipe, pace, steps] of cases) {
+      const form = formWith([slow, fast, guidance])
+      form.setPace('fast')
+      form.recall(recipe, 'all')
+      form.fitSlots()
+      expect([form.pace, form.steps, form.slots.all.length], pace).toEqual([pace, steps, recipe.adapters.length])
+      expect(form.isPhased).toBe(recipe.adapters.length === 2)
+    }
+  })
+
   it('AC41 lists what is missing, by name and hash, and puts nothing in its place', () => {
     const gaps = began().recall(recipe, 'all')
     expect(gaps).toEqual([
