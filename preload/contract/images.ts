@@ -151,6 +151,11 @@ export const imageRequests = {
     input: z.union([imageId, z.object({ file: z.string() })]),
     output: RecalledRecipe,
   },
+  /** A small version of any picture file, as a data: URL. Throws `file-unreadable` for what is no picture. */
+  'images:preview': {
+    input: z.object({ file: z.string() }),
+    output: z.object({ url: z.string(), width: z.int(), height: z.int() }),
+  },
   'images:star': { input: imageIds.extend({ isStarred: z.boolean() }), output: z.void() },
   'images:tag': {
     input: imageIds.extend({ add: z.array(tag).max(50).default([]), remove: z.array(tag).max(50).default([]) }),

@@ -1,3 +1,4 @@
+import { reportError } from '../../models/errors.ts'
 import type { RecalledRecipe } from '../../preload/contract/images.ts'
 import { invoke } from '../api.ts'
 import { t, tn } from '../strings.ts'
@@ -23,6 +24,8 @@ export class StudioState {
   isFocused = false
   /** Where the lists of `__name__` lie; known once one was named that is not there. */
   listsFolder = $state('')
+  /** The picture to start from, small; or why it cannot be used. */
+  sourceView = $state.raw<{ file: string; url?: string; size?: string; problem?: string } | undefined>()
   /** What the last recalled recipe named that is not here. */
   gaps = $state.raw<readonly RecallGap[]>([])
   readonly #app: AppModel
@@ -62,6 +65,7 @@ export class StudioState {
         const { prompt, negativePrompt } = this.reading
         if (prompt?.missingLists.length || negativePrompt?.missingLists.length) void this.#askLists()
       })
+      $effect(() => void this.#lookAtSource(form.source?.file))
       $effect(() => void this.#askCapabilities(form.modelRecord?.id))
       // Verdicts are main's, and depend on the model.
       $effect(() => void app.listAdapters(form.modelRecord?.id ?? form.model))
@@ -77,6 +81,12 @@ export class StudioState {
   useSource(file: string, id?: string): void {
     this.#app.form.source = { file, ...(id === undefined ? {} : { id }) }
     this.#app.shell.go('studio')
+  }
+
+  /** The same from the system's own panel. */
+  async chooseSource(): Promise<void> {
+    const [file] = await invoke('images:choose', undefined)
+    if (file !== undefined) this.useSource(file)
   }
 
   /** Takes what a picture says of how it was made into the form, and says what of it is not here. */
@@ -126,6 +136,16 @@ export class StudioState {
   #keep(save: () => void): void {
     clearTimeout(this.#saving)
     this.#saving = setTimeout(save, saveDelayMs)
+  }
+
+  async #lookAtSource(file: string | undefined): Promise<void> {
+    this.sourceView = file === undefined ? undefined : { file }
+    if (file === undefined) return
+    const view = await invoke('images:preview', { file }).then(
+      ({ url, width, height }) => ({ file, url, size: `${width} × ${height}` }),
+      (error: unknown) => ({ file, problem: reportError(error).message }),
+    )
+    if (this.#app.form.source?.file === file) this.sourceView = view
   }
 
   async #askLists(): Promise<void> {

@@ -1,5 +1,5 @@
 import { mkdir, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { Bridge } from '../../preload/contract.ts'
@@ -317,6 +317,33 @@ describe('the form', () => {
     await eventually(async () => (await savedPictures(home.home)).map(({ recipe }) => recipe.request.seed)).toEqual([
       1, 3, 2,
     ])
+  })
+
+  it('starts from another picture, as far as its strength says', async () => {
+    await setSteps(2)
+    await page.getByTestId('generate').click()
+    await picture().waitFor()
+    const [first] = await savedPictures(home.home)
+    expect(await page.getByTestId('source-image').count()).toBe(0)
+    host.chosen.push(first.file)
+    await page.getByTestId('fold-advanced').locator('summary').click()
+    await page.getByTestId('source-choose').click()
+    await page.getByTestId('source-image').getByText('128 × 128').waitFor()
+    expect(
+      await page
+        .getByTestId('source-image')
+        .locator('img')
+        .evaluate((image: HTMLImageElement) => image.complete),
+    ).toBe(true)
+    await page.getByLabel('Strength, number').fill('0.35')
+    await page.keyboard.press('Tab')
+    await page.getByTestId('generate').click()
+    await eventually(async () => (await savedPictures(home.home)).length).toBe(2)
+    const [, second] = await savedPictures(home.home)
+    expect(second.recipe.pictures?.init?.name).toBe(basename(first.file))
+    expect(second.recipe.request.strength).toBe(0.35)
+    await page.getByTestId('source-remove').click()
+    expect(await page.getByTestId('source-image').count()).toBe(0)
   })
 
   it('shows markup in a prompt as text', async () => {

@@ -1,4 +1,6 @@
-import { basename } from 'node:path'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { basename, join } from 'node:path'
 import { reportError } from '../../../models/errors.ts'
 import type { imageRequests, RecalledRecipe } from '../../../preload/contract/images.ts'
 import type { PictureClient } from '../../engine/picture-client.ts'
@@ -37,6 +39,16 @@ export function imageHandlers(parts: ImageParts): HandlersOf<typeof imageRequest
     async 'images:recipe'(of) {
       const { recipe } = 'id' in of ? await library.recipeOf(of.id) : await pictures.look(of.file)
       return recipe ? resolve(recipe) : { adapters: [], notices: ['The file does not say how it was made.'] }
+    },
+    async 'images:preview'({ file }) {
+      const folder = await mkdtemp(join(tmpdir(), 'vignette-preview-'))
+      try {
+        const small = join(folder, 'small.webp')
+        const { width, height } = await pictures.look(file, small)
+        return { url: `data:image/webp;base64,${(await readFile(small)).toString('base64')}`, width, height }
+      } finally {
+        await rm(folder, { recursive: true, force: true })
+      }
     },
     'images:star': ({ ids, isStarred }) => marks.star(ids, isStarred),
     'images:tag': ({ ids, add, remove }) => marks.tag(ids, add, remove),
