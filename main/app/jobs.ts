@@ -1,16 +1,10 @@
 import { randomInt, randomUUID } from 'node:crypto'
-import { mkdir, readdir, rm } from 'node:fs/promises'
-import { join } from 'node:path'
 import { VignetteError, type ErrorReport } from '../../models/errors.ts'
-import type { ImageRecord } from '../../preload/contract/images.ts'
 import type { Job, JobEvent, JobSource, QueueState } from '../../preload/contract/jobs.ts'
 import type { Settings } from '../../preload/contract/settings.ts'
 import { settingDefaults } from '../../preload/defaults.ts'
 import { limits } from '../../preload/limits.ts'
-import type { EngineClient } from '../engine/client.ts'
-import type { Log } from './log.ts'
-import type { Pace } from './pace.ts'
-import { judge, lackOfSpace, whySlow, type Streak } from './queue-failures.ts'
+import { QueueCheckpoints } from './queue-checkpoints.ts'
 import { QueueJournal } from './queue-journal.ts'
 import {
   isOver,
@@ -23,26 +17,17 @@ import {
 } from './queue-list.ts'
 import { QueueRecord } from './queue-record.ts'
 import { recoverQueue } from './queue-recover.ts'
-import { runEntry, type Outcome, type RunOptions } from './queue-run.ts'
-import { timeAfter } from './queue-times.ts'
+import { QueueWorker, type WorkerOptions } from './queue-worker.ts'
 
-export type JobsOptions = Pick<RunOptions, 'folderOf' | 'adapterFileOf' | 'library'> & {
+export type JobsOptions = WorkerOptions & {
   /** The journal. */
   file: string
   /** Where what is done of a job is kept. */
   checkpointFolder: string
-  engine: Pick<EngineClient, 'run' | 'cancel'>
-  pace: Pace
   settings: () => Settings
   emit: (event: JobEvent) => void
-  onImage: (image: ImageRecord) => void
-  /** The engine ended in the middle of a job. */
-  onCrash: (message: string) => void
-  /** All that could be made is made. */
-  onIdle?: () => void
-  /** Where the pictures go. */
-  freeBytes: () => Promise<number | undefined>
-  log: Log
+  /** The picture of a job that was being saved when everything ended, if it was. */
+  madeBy?: (job: Job) => string | undefined
   now?: () => number
 }
 
@@ -51,8 +36,6 @@ export type NewJob = { request: FilledRequest; notices?: readonly string[] }
 export type AddOptions = { place?: Place; source?: JobSource; label?: string }
 
 const keptClears = 20
-/** How long leaving waits for the end of the running step. */
-const closeMs = 2500
 
 /**
  * The queue: one picture at a time, in order. Every change is on disk before it is shown, so that it is there again after
@@ -62,40 +45,40 @@ export class Jobs {
   readonly #options: JobsOptions
   readonly #now: () => number
   readonly #record: QueueRecord
+  readonly #checkpoints: QueueCheckpoints
+  readonly #worker: QueueWorker
   /** What was cleared, for as long as it can be brought back. */
   readonly #cleared = new Map<string, Entry[]>()
-  #streak: Streak | undefined
-  #isClosing = false
-  #working: Promise<void> | undefined
-  #hasMade = false
-  #stopTimer: NodeJS.Timeout | undefined
 
   private constructor(options: JobsOptions) {
     this.#options = options
     this.#now = options.now ?? Date.now
     this.#record = new QueueRecord(options)
+    const { checkpointFolder, settings } = options
+    this.#checkpoints = new QueueCheckpoints(
+      checkpointFolder,
+      () => settings().keepsCheckpoints ?? settingDefaults.keepsCheckpoints,
+    )
+    this.#worker = new QueueWorker(this.#record, this.#checkpoints, options, this.#now)
   }
 
   get #list(): QueueList {
     return this.#record.list
   }
 
-  get #queue(): QueueState {
-    return this.#record.queue
-  }
-
   /** Reads the queue as it was left and goes on with it, unless the application went down: then the person decides. */
   static async open(options: JobsOptions): Promise<Jobs> {
     const jobs = new Jobs(options)
-    const isKept = await checkpointsIn(options.checkpointFolder)
+    const isKept = await jobs.#checkpoints.list()
     const found = await QueueJournal.read(options.file)
     if (found.damaged > 0) options.log.warn(`${found.damaged} lines of the queue could not be read`)
     const afterCrash = options.settings().afterCrash ?? settingDefaults.afterCrash
-    const { entries, queue } = recoverQueue(found, { isKept, afterCrash, now: jobs.#now() })
+    const { madeBy = () => undefined } = options
+    const { entries, queue } = recoverQueue(found, { isKept, afterCrash, madeBy, now: jobs.#now() })
     await jobs.#record.begin(entries, queue)
-    for (const id of isKept) if (!jobs.#list.get(id)) jobs.#dropCheckpoint(id)
-    jobs.#armStop()
-    jobs.#work()
+    jobs.#checkpoints.drop([...isKept].filter((id) => !jobs.#list.get(id)))
+    jobs.#worker.armStop()
+    jobs.#worker.work()
     return jobs
   }
 
@@ -104,7 +87,7 @@ export class Jobs {
   }
 
   state(): QueueState {
-    return this.#queue
+    return this.#record.queue
   }
 
   /** Takes complete requests into the queue, as one batch: on disk together or not at all. */
@@ -129,7 +112,7 @@ export class Jobs {
       return { job, interruptions: 0, crashes: 0 }
     })
     await this.#record.insert(entries, changed)
-    this.#work()
+    this.#worker.work()
     return { batchId, jobIds: entries.map(({ job }) => job.id) }
   }
 
@@ -137,9 +120,9 @@ export class Jobs {
   async cancel(ids: readonly string[]): Promise<void> {
     const waiting = this.#of(ids).filter(({ job }) => job.status === 'waiting')
     const running = this.#of(ids).find(({ job }) => job.status === 'running')
-    for (const entry of waiting) this.#finish(entry, 'cancelled')
+    for (const entry of waiting) this.#worker.finish(entry, 'cancelled')
     await this.#record.show(waiting)
-    if (running) await this.#stop(running, 'cancel')
+    if (running) await this.#worker.stop(running, 'cancel')
     this.#record.tellBatches(waiting)
   }
 
@@ -159,7 +142,7 @@ export class Jobs {
       if (size) {
         job.request = { ...job.request, ...size }
         delete job.resumesAt
-        this.#dropCheckpoint(job.id)
+        this.#checkpoints.drop([job.id])
       }
       Object.assign(entry, { interruptions: 0, crashes: 0, stop: undefined })
       job.phase = 'waiting'
@@ -169,7 +152,7 @@ export class Jobs {
       this.#list.setStatus(entry, 'waiting')
     }
     await this.#record.replace([...changed, ...entries])
-    this.#work()
+    this.#worker.work()
   }
 
   /** The same again with seeds of their own: what was one batch is one again. */
@@ -195,12 +178,14 @@ export class Jobs {
       else delete job.isHeld
     }
     await this.#record.show(entries)
-    this.#work()
+    this.#worker.work()
   }
 
   /** Takes jobs that are over out of the list. */
   async forget(ids: readonly string[]): Promise<void> {
-    await this.#forget(this.#of(ids).filter(({ job }) => isOver(job)))
+    const entries = this.#of(ids).filter(({ job }) => isOver(job))
+    await this.#record.remove(entries)
+    this.#checkpoints.drop(entries.map(({ job }) => job.id))
   }
 
   async clearWaiting(): Promise<{ undoId: string; count: number }> {
@@ -209,7 +194,7 @@ export class Jobs {
     this.#cleared.set(undoId, entries)
     if (this.#cleared.size > keptClears) {
       const [oldest] = this.#cleared.keys()
-      for (const { job } of this.#cleared.get(oldest)!) this.#dropCheckpoint(job.id)
+      this.#checkpoints.drop(this.#cleared.get(oldest)!.map(({ job }) => job.id))
       this.#cleared.delete(oldest)
     }
     await this.#record.remove(entries)
@@ -222,31 +207,21 @@ export class Jobs {
     if (!entries) throw new VignetteError('bad-request', 'What was cleared cannot be brought back any more.')
     this.#cleared.delete(undoId)
     await this.#record.insert(entries)
-    this.#work()
+    this.#worker.work()
   }
 
-  async pause(when: 'now' | 'after-current'): Promise<void> {
-    const running = this.#list.running()
-    if (when === 'after-current' && running) return this.#record.setQueue({ isPausingAfterCurrent: true, pausedBy: 'person' })
-    await this.pauseBecause('person')
+  pause(when: 'now' | 'after-current'): Promise<void> {
+    return this.#worker.pause(when)
   }
 
-  /** `now`, by whoever: the running job keeps what it has done. */
-  async pauseBecause(reason: NonNullable<QueueState['pausedBy']>, problem?: ErrorReport): Promise<void> {
-    const running = this.#list.running()
-    await this.#record.setQueue({ isPaused: true, pausedBy: reason, isPausingAfterCurrent: false, problem })
-    if (running && !running.stop) await this.#stop(running, 'pause')
+  /** At once, by whoever: the running job keeps what it has done. */
+  pauseBecause(reason: NonNullable<QueueState['pausedBy']>, problem?: ErrorReport): Promise<void> {
+    return this.#worker.pauseBecause(reason, problem)
   }
 
   /** Goes on. With a reason, only when it was that which paused the queue. */
-  async resume(reason?: QueueState['pausedBy']): Promise<void> {
-    if (reason !== undefined && this.#queue.pausedBy !== reason) return
-    this.#streak = undefined
-    await this.#record.setQueue({
-      ...{ isPaused: false, pausedBy: undefined, isPausingAfterCurrent: false },
-      ...{ interrupted: undefined, problem: undefined },
-    })
-    this.#work()
+  resume(reason?: QueueState['pausedBy']): Promise<void> {
+    return this.#worker.resume(reason)
   }
 
   async discard(): Promise<{ undoId: string; count: number }> {
@@ -257,189 +232,17 @@ export class Jobs {
 
   async stopAt(at: number | null): Promise<void> {
     await this.#record.setQueue({ stopAt: at ?? undefined })
-    this.#armStop()
+    this.#worker.armStop()
   }
 
   /** Resolves when the running job, if any, is over and nothing more is started. */
-  async finishCurrent(): Promise<void> {
-    if (this.#list.running()) await this.#record.setQueue({ isPausingAfterCurrent: true })
-    await this.#working
-    // Only for leaving: the next start goes on by itself.
-    await this.#record.setQueue({ isPaused: false, pausedBy: undefined })
+  finishCurrent(): Promise<void> {
+    return this.#worker.finishCurrent()
   }
 
   /** Starts nothing more. The running job stops at the end of its step and goes on from there at the next start. */
-  async close(): Promise<void> {
-    this.#isClosing = true
-    clearTimeout(this.#stopTimer)
-    const running = this.#list.running()
-    if (running) await this.#stop(running, 'close')
-    let timer: NodeJS.Timeout | undefined
-    await Promise.race([this.#working, new Promise((resolve) => (timer = setTimeout(resolve, closeMs)))])
-    clearTimeout(timer)
-    const late = this.#list.running()
-    if (late) this.#putBack(late)
-    await this.#record.close(late ? [late] : [])
-  }
-
-  #work(): void {
-    this.#working ??= this.#workOff().finally(() => {
-      this.#working = undefined
-      if (this.#next()) this.#work() // came in the very last moment
-    })
-  }
-
-  async #workOff(): Promise<void> {
-    await Promise.resolve() // whoever adds a job is told of it before it runs
-    for (let entry; (entry = this.#next());) await this.#run(entry)
-    const isDone = this.#hasMade && !this.#isClosing && !this.#queue.isPaused && this.#list.waiting().length === 0
-    if (isDone) this.#options.onIdle?.()
-    this.#hasMade &&= !isDone
-  }
-
-  #next(): Entry | undefined {
-    if (this.#isClosing || this.#queue.isPaused) return undefined
-    return this.#list.waiting().find(({ job }) => !job.isHeld)
-  }
-
-  async #run(entry: Entry): Promise<void> {
-    const { job } = entry
-    const lack = lackOfSpace(await this.#options.freeBytes(), this.#neededBytes(entry))
-    if (lack) return this.pauseBecause('disk-full', lack)
-    if (this.#next() !== entry) return // something changed meanwhile
-    delete entry.stop
-    this.#list.setStatus(entry, 'running')
-    Object.assign(job, { phase: 'loading', step: job.resumesAt ?? 0, startedAt: this.#now() })
-    entry.interruptions++
-    await this.#record.show([entry])
-    const rest = timeAfter(entry, this.#list, this.#options.pace, this.#now)
-    const outcome = await runEntry(entry, {
-      ...this.#options,
-      now: this.#now,
-      whySlow,
-      checkpointOf: (id) => this.#checkpointOf(id),
-      onProgress: () => {
-        rest.tell()
-        this.#record.progress(entry)
-      },
-      // Before it is shown: otherwise a crash now would make this picture twice.
-      onSaved: async (image) => {
-        await this.#record.save([entry])
-        this.#options.onImage(image)
-      },
-    })
-    await this.#settle(entry, outcome)
-  }
-
-  async #settle(entry: Entry, outcome: Outcome): Promise<void> {
-    const { job } = entry
-    if (job.status !== 'running') return // it was given up while leaving
-    const pausing: Partial<QueueState> = {}
-    entry.interruptions = 0
-    if (outcome.type === 'done') {
-      this.#finish(entry, 'done')
-      this.#streak = undefined
-      this.#hasMade = true
-      this.#dropCheckpoint(job.id)
-      if (this.#queue.problem) pausing.problem = undefined
-    } else if (outcome.type === 'cancelled') {
-      if (entry.stop === 'pause' || entry.stop === 'close') this.#putBack(entry)
-      else this.#finish(entry, 'cancelled')
-    } else Object.assign(pausing, this.#fail(entry, outcome))
-    if (this.#queue.isPausingAfterCurrent)
-      Object.assign(pausing, { isPaused: true, isPausingAfterCurrent: false, pausedBy: pausing.pausedBy ?? this.#queue.pausedBy })
-    await this.#record.show([entry])
-    if (Object.keys(pausing).length > 0) await this.#record.setQueue(pausing)
-    if (isOver(job)) {
-      this.#record.tellBatches([entry])
-      for (const old of await this.#record.forgetOld()) this.#dropCheckpoint(old.job.id)
-    }
-  }
-
-  /** What becomes of a job that failed; returns what becomes of the queue. */
-  #fail(entry: Entry, { error, cause }: Extract<Outcome, { type: 'failed' }>): Partial<QueueState> {
-    const { job } = entry
-    const { log } = this.#options
-    if (error.code === 'internal') log.error(`job ${job.id}`, cause ?? error.message)
-    else log.warn(`job ${job.id}: ${error.code}: ${error.message}`)
-    if (error.code === 'engine-crashed') {
-      entry.crashes++
-      this.#options.onCrash(error.message)
-    }
-    const verdict = judge(entry, error, this.#streak)
-    if (verdict.job === 'failed') {
-      this.#streak = { code: error.code, batchId: job.batchId }
-      job.error = error
-      if (verdict.smaller) job.smaller = verdict.smaller
-      this.#finish(entry, 'failed')
-    } else {
-      this.#putBack(entry)
-      job.rank = this.#list.ranksFor(1, 'front', false).ranks[0]
-      this.#list.setStatus(entry, 'waiting')
-    }
-    if (verdict.pauses) return { isPaused: true, pausedBy: verdict.pauses, problem: error }
-    return verdict.job === 'again' ? { problem: error } : {}
-  }
-
-  #finish(entry: Entry, status: 'done' | 'failed' | 'cancelled'): void {
-    const { job } = entry
-    this.#list.setStatus(entry, status)
-    this.#tidy(entry)
-    job.endedAt = this.#now()
-    delete job.isHeld
-    delete entry.unsaved
-    // One that was cancelled keeps what it looked like, and can go on.
-    if (status === 'done') {
-      job.phase = 'done'
-      delete job.preview
-    } else if (status === 'cancelled') this.#keepsAt(entry)
-  }
-
-  #putBack(entry: Entry): void {
-    this.#keepsAt(entry)
-    this.#tidy(entry)
-    entry.job.phase = 'waiting'
-    this.#list.setStatus(entry, 'waiting')
-  }
-
-  /** Where it can go on. Only whole pictures have a checkpoint, see EngineJob. */
-  #keepsAt({ job }: Entry): void {
-    if (job.step > 0 && job.request.speed === 'exact' && this.#checkpointOf(job.id)) job.resumesAt = job.step
-  }
-
-  #tidy(entry: Entry): void {
-    const { job } = entry
-    for (const key of ['isStopping', 'etaMs', 'batchEtaMs', 'queueEtaMs', 'slowReason'] as const) delete job[key]
-    delete entry.stop
-    delete entry.clock
-  }
-
-  async #stop(entry: Entry, why: NonNullable<Entry['stop']>): Promise<void> {
-    entry.stop = why
-    entry.job.isStopping = true
-    await this.#record.show([entry])
-    this.#options.engine.cancel(entry.job.id)
-  }
-
-  #neededBytes({ job }: Entry): number {
-    const ofBatch = this.#list.waiting().filter((one) => one.job.batchId === job.batchId).length
-    return ofBatch * this.#options.pace.estimate(job.request as FilledRequest).bytes
-  }
-
-  #armStop(): void {
-    clearTimeout(this.#stopTimer)
-    const { stopAt } = this.#queue
-    if (stopAt === undefined) return
-    const wait = Math.min(Math.max(0, stopAt - this.#now()), 2 ** 31 - 1)
-    this.#stopTimer = setTimeout(() => {
-      if (this.#now() < stopAt) return this.#armStop()
-      const isRunning = this.#list.running() !== undefined
-      void this.#record.setQueue({
-        stopAt: undefined,
-        pausedBy: 'schedule',
-        ...(isRunning ? { isPausingAfterCurrent: true } : { isPaused: true }),
-      })
-    }, wait)
+  close(): Promise<void> {
+    return this.#worker.close()
   }
 
   #of(ids: readonly string[]): Entry[] {
@@ -449,24 +252,4 @@ export class Jobs {
   #isAhead(source: JobSource): boolean {
     return isStudioJob({ source }) && (this.#options.settings().isStudioFirst ?? settingDefaults.isStudioFirst)
   }
-
-  async #forget(entries: readonly Entry[]): Promise<void> {
-    await this.#record.remove(entries)
-    for (const { job } of entries) this.#dropCheckpoint(job.id)
-  }
-
-  #checkpointOf(id: string): string | undefined {
-    const isKept = this.#options.settings().keepsCheckpoints ?? settingDefaults.keepsCheckpoints
-    return isKept ? join(this.#options.checkpointFolder, id) : undefined
-  }
-
-  #dropCheckpoint(id: string): void {
-    void rm(join(this.#options.checkpointFolder, id), { force: true }).catch(() => {})
-  }
-}
-
-/** The jobs of which something is kept. */
-async function checkpointsIn(folder: string): Promise<Set<string>> {
-  await mkdir(folder, { recursive: true }).catch(() => {})
-  return new Set(await readdir(folder).catch(() => []))
 }

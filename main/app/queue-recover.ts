@@ -1,4 +1,4 @@
-import type { QueueState } from '../../preload/contract/jobs.ts'
+import type { Job, QueueState } from '../../preload/contract/jobs.ts'
 import type { Settings } from '../../preload/contract/settings.ts'
 import type { Recovered, StoredJob } from './queue-journal.ts'
 import type { Entry } from './queue-list.ts'
@@ -7,6 +7,8 @@ export type RecoverOptions = {
   /** Jobs of which a checkpoint is there. */
   isKept: ReadonlySet<string>
   afterCrash: NonNullable<Settings['afterCrash']>
+  /** The picture of a job that was being saved when everything ended, if it was. */
+  madeBy: (job: Job) => string | undefined
   now: number
 }
 
@@ -46,10 +48,11 @@ function backToLife(stored: StoredJob, isKept: ReadonlySet<string>): Entry {
 }
 
 /** What becomes of a job that ran when everything ended. */
-function settleCut(entry: Entry, { isKept, now }: RecoverOptions): void {
+function settleCut(entry: Entry, { isKept, madeBy, now }: RecoverOptions): void {
   const { job, interruptions, stop } = entry
   delete entry.stop
   const end = (status: 'done' | 'cancelled' | 'failed') => Object.assign(job, { status, endedAt: now })
+  if (job.phase === 'saving') job.imageId ??= madeBy(job)
   // Its file was safe, or the person had given it up, just before.
   if (job.imageId !== undefined) Object.assign(end('done'), { phase: 'done' })
   else if (stop === 'cancel') end('cancelled')

@@ -21,6 +21,8 @@ export type RunOptions = {
   checkpointOf: (id: string) => string | undefined
   /** Something about it is different. */
   onProgress: () => void
+  /** Its picture is about to be saved: to be on disk first, so that after a crash one looks whether it was. */
+  onSaving: () => Promise<void>
   /** Its picture is saved: to be on disk before anything else happens. */
   onSaved: (image: ImageRecord) => Promise<void>
 }
@@ -104,6 +106,8 @@ async function save(entry: Entry, event: Extract<JobEvent, { type: 'image' }>, o
   const { seed, width, height, png, thumb } = event
   entry.unsaved = async () => {
     failOnPurpose()
+    job.phase = 'saving'
+    await options.onSaving()
     const image = await options.library.add(png, { prompt: job.request.prompt, seed, width, height }, thumb)
     delete entry.unsaved
     job.imageId = image.id

@@ -197,6 +197,8 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     folderOf: async (id) => (await models.find(id)).folder,
     adapterFileOf: (id) => adapters.fileOf(id),
     settings: () => settings.get(),
+    madeBy: ({ request: { prompt, seed }, startedAt = Infinity }) =>
+      library.list(20).find((one) => one.seed === seed && one.prompt === prompt && one.createdAt >= startedAt)?.id,
     emit(event) {
       emit(event)
       replays.apply(event)

@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
 import type { Bridge } from '../../preload/contract.ts'
 import { rootArguments } from '../../scripts/electron-runtime.ts'
 import { appEnv, openApp, openDesk, type Desk } from './electron.ts'
-import { enginePid, holdEngine } from './engine-pid.ts'
+import { holdEngine } from './engine-pid.ts'
 import { savedPictures } from './pictures.ts'
 import { copyHome, ensureBuild, root, tinyHome, type Home } from './tiny-model.ts'
 
@@ -111,48 +111,6 @@ it('cancels, and goes on through a reload of the window', async () => {
   engine.release()
   await picture().waitFor()
   expect(await savedPictures(home.home)).toHaveLength(1)
-})
-
-// The engine in Electron's own process, as in a release, and under the Node that an old Electron needs beside it.
-it.each([
-  ['utility process', ''],
-  ['child process', process.execPath],
-])('stays usable when the engine, a %s, is killed in the middle of a job', async (_, node) => {
-  await app.close()
-  await open({ VIGNETTE_NODE: node })
-  await prepare(150) // long enough not to be over before it is killed, however busy the machine
-  await page.getByTestId('generate').click()
-  await page.getByTestId('preview').waitFor()
-  const killed = enginePid(app.process().pid!)
-  process.kill(killed, 'SIGKILL')
-  await page.getByTestId('error-card').waitFor()
-  expect(await page.getByTestId('error-card').getAttribute('data-code')).toBe('engine-crashed')
-  await page.getByLabel('Steps, number').fill('2')
-  await page.getByTestId('prompt').fill('again')
-  await page.getByTestId('generate').click()
-  await picture().waitFor()
-  expect(enginePid(app.process().pid!)).not.toBe(killed)
-  expect((await savedPictures(home.home)).map(({ recipe }) => recipe.request.prompt)).toEqual(['again'])
-})
-
-it('loses neither the running nor the waiting job when the whole application is killed', async () => {
-  await prepare(150)
-  await page.getByTestId('prompt').fill('running')
-  await page.getByTestId('generate').click()
-  await page.getByTestId('preview').waitFor()
-  const engine = holdEngine(app.process().pid!)
-  await page.getByTestId('prompt').fill('waiting')
-  await page.getByTestId('generate').click()
-  await page.getByTestId('waiting-count').waitFor()
-  const exited = new Promise((resolve) => app.process().once('exit', resolve))
-  app.process().kill('SIGKILL')
-  await exited
-  process.kill(engine.pid, 'SIGKILL')
-  await open()
-  await eventually(async () => (await savedPictures(home.home)).map(({ recipe }) => recipe.request.prompt)).toEqual([
-    'running',
-    'waiting',
-  ])
 })
 
 it('keeps the page in its place: no other address, window, permission, file or network', async () => {

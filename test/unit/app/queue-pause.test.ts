@@ -1,3 +1,5 @@
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Jobs } from '../../../main/app/jobs.ts'
 import { lackOfSpace, smallerSize } from '../../../main/app/queue-failures.ts'
@@ -11,6 +13,11 @@ afterEach(() => desk.remove())
 
 const started = (count: number) => until(() => desk.engine.started.length === count)
 const statusOf = (jobs: Jobs, id: string) => jobs.list().find((job) => job.id === id)?.status
+/** What the engine does beside the events: it keeps what is done of a job. */
+async function keepCheckpoint(): Promise<void> {
+  await mkdir(join(desk.folder, 'checkpoints'), { recursive: true })
+  await writeFile(desk.engine.current.checkpointFile!, 'latents')
+}
 const fail = (code: 'engine-crashed' | 'out-of-memory' | 'file-unreadable', hint?: string) => {
   const error = { code, message: `It was ${code}.`, ...(hint === undefined ? {} : { hint }) }
   desk.engine.send({ type: 'failed', jobId: desk.engine.current.id, error })
@@ -35,6 +42,7 @@ describe('a pause', () => {
     const jobs = await desk.open()
     const [a] = await addEach(jobs, ['a', 'b'])
     await started(1)
+    await keepCheckpoint()
     desk.engine.send({ type: 'step', jobId: a, index: 0, step: 2, steps: 4 })
     await until(() => desk.shown.at(-1)?.step === 2)
     await jobs.pause('now')
@@ -86,6 +94,7 @@ describe('a pause', () => {
     const jobs = await desk.open()
     const [a] = await addEach(jobs, ['a'])
     await started(1)
+    await keepCheckpoint()
     desk.engine.send({ type: 'step', jobId: a, index: 0, step: 2, steps: 4, previewPng: Uint8Array.of(1) })
     await until(() => desk.shown.at(-1)?.step === 2)
     await jobs.cancel([a])

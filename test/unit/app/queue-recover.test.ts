@@ -90,6 +90,19 @@ describe('after the application went down', () => {
     expect(desk.engine.started).toEqual([])
   })
 
+  it('finds the picture of a job that went down while it was saved', async () => {
+    desk.save = () => new Promise(() => {}) // it never comes back from the disk
+    await addEach(await desk.open(), ['a', 'b'])
+    await started(1)
+    desk.engine.sendImage()
+    await expect.poll(async () => (await desk.onDisk()).jobs[0].phase).toBe('saving')
+    const asked: string[] = []
+    const after = await desk.crash({ madeBy: ({ request }) => (asked.push(request.prompt), 'its picture') })
+    expect(after.list()[0]).toMatchObject({ status: 'done', imageId: 'its picture' })
+    expect(promptsOf(after)).toEqual(['b'])
+    expect(asked).toEqual(['a'])
+  })
+
   it('gives up on a job that took it down twice, but not on one that was left in good order', async () => {
     desk.settings = { afterCrash: 'resume' }
     await addEach(await desk.open(), ['a'])
