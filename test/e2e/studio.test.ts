@@ -346,6 +346,44 @@ describe('the form', () => {
     expect(await page.getByTestId('source-image').count()).toBe(0)
   })
 
+  it('AC40 takes a picture back into the form, part by part, or starts from it', async () => {
+    await page.getByTestId('prompt').fill('a {red|blue} fox')
+    await page.getByTestId('seed').fill('7')
+    await setSteps(2)
+    await page.getByTestId('generate').click()
+    await picture().waitFor()
+    const forget = async () => {
+      await page.getByTestId('prompt').fill('other')
+      await page.getByTestId('seed').fill('8')
+      await pick('speed', 'Quality')
+    }
+    const recall = async (what: string) => {
+      await page.getByTestId('rail-gallery').click()
+      await page.getByTestId('picture-card').first().click()
+      await page.getByTestId(what).click()
+      await page.getByTestId('screen-studio').waitFor()
+    }
+    const form = async () => [
+      await page.getByTestId('prompt').inputValue(),
+      await page.getByTestId('seed').inputValue(),
+      await page.getByTestId('steps').inputValue(),
+    ]
+    const found: Record<string, string[]> = {}
+    for (const what of ['use-all', 'use-remix', 'use-prompt', 'use-seed']) {
+      await forget()
+      await recall(what)
+      found[what] = await form()
+    }
+    expect(found).toEqual({
+      'use-all': ['a {red|blue} fox', '7', '2'],
+      'use-remix': ['a {red|blue} fox', '8', '2'],
+      'use-prompt': ['a {red|blue} fox', '8', '7'],
+      'use-seed': ['other', '7', '7'],
+    })
+    await recall('use-source')
+    await page.getByTestId('source-image').getByText('128 × 128').waitFor()
+  })
+
   it('shows markup in a prompt as text', async () => {
     const prompt = '<img src=x onerror="document.title=1">'
     await page.getByTestId('prompt').fill(prompt)
