@@ -13,6 +13,7 @@ export class EstimateState {
   readonly #ask: (request: GenerateRequestInput) => Promise<Estimate>
   #timer: ReturnType<typeof setTimeout> | undefined
   #turn = 0
+  #asked = ''
 
   constructor(ask: (request: GenerateRequestInput) => Promise<Estimate>) {
     this.#ask = ask
@@ -26,7 +27,11 @@ export class EstimateState {
     return [time, tn(count, '{n} picture', '{n} pictures'), bytesText(bytes)].join(' · ')
   })
 
-  changed(request: GenerateRequestInput): void {
+  /** Words and seed cost no time; `reason` is another one to ask again. */
+  changed(request: GenerateRequestInput, reason?: string): void {
+    const key = JSON.stringify([{ ...request, prompt: '', negativePrompt: '', seed: 0 }, reason])
+    if (key === this.#asked) return
+    this.#asked = key
     clearTimeout(this.#timer)
     const turn = ++this.#turn
     this.#timer = setTimeout(() => {
@@ -35,7 +40,11 @@ export class EstimateState {
           if (turn === this.#turn) this.#known = { ...estimate, count: request.count ?? 1 }
         },
         // What is wrong with the request Generate will say.
-        () => turn === this.#turn && (this.#known = undefined),
+        () => {
+          if (turn !== this.#turn) return
+          this.#known = undefined
+          this.#asked = ''
+        },
       )
     }, delayMs)
   }

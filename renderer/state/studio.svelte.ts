@@ -51,15 +51,15 @@ export class StudioState {
     const stopEffects = $effect.root(() => {
       let isFirst = true
       $effect(() => {
-        const snapshot = form.snapshot()
+        void form.snapshot()
         history.changed()
-        if (!isFirst) this.#keep(() => settings.set({ form: snapshot }))
+        if (!isFirst) this.#keep()
         isFirst = false
       })
       $effect(() => this.reading.changed(form.prompt, form.negativePrompt))
       $effect(() => {
-        void jobs.running?.id // each finished picture makes the next estimate better
-        this.estimate.changed(form.request())
+        // Each finished picture makes the next estimate better.
+        this.estimate.changed(form.request(), jobs.running?.id)
       })
       $effect(() => {
         const { prompt, negativePrompt } = this.reading
@@ -133,9 +133,13 @@ export class StudioState {
     this.#app.form.advance()
   }
 
-  #keep(save: () => void): void {
-    clearTimeout(this.#saving)
-    this.#saving = setTimeout(save, saveDelayMs)
+  /** Soon after the first change that is not kept yet, however fast others follow. */
+  #keep(): void {
+    if (this.#saving !== undefined) return
+    this.#saving = setTimeout(() => {
+      this.#saving = undefined
+      this.#app.settings.set({ form: this.#app.form.snapshot() })
+    }, saveDelayMs)
   }
 
   async #lookAtSource(file: string | undefined): Promise<void> {

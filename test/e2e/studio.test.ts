@@ -163,7 +163,7 @@ describe('speed and guidance', () => {
     const reasonOf = async (input: typeof distilled) =>
       page.locator(`[id="${await input.getAttribute('aria-describedby')}"]`).textContent()
     expect(await reasonOf(distilled)).toContain('Needs a guidance adapter')
-    expect(await reasonOf(page.getByTestId('phase-split').getByLabel('Slow, then fast'))).toContain('no such pair')
+    expect(await reasonOf(page.getByTestId('phase-split').getByLabel('Slow → Fast'))).toContain('no such pair')
     await page.getByTestId('fold-negative').locator('summary').click()
     await page.getByTestId('prompt-negative').fill('rain')
     await page.getByLabel('Guidance scale, number').fill('1')
@@ -184,7 +184,7 @@ describe('speed and guidance', () => {
       await writeTinyAdapter(inLibrary(name), tinyModel(), { notes: { role, more: extra }, seed: name.length })
     }
     await lookAgain()
-    await eventually(() => page.getByTestId('phase-split').getByLabel('Slow, then fast').isDisabled()).toBe(false)
+    await eventually(() => page.getByTestId('phase-split').getByLabel('Slow → Fast').isDisabled()).toBe(false)
     await pick('speed', 'Fast')
     expect(await picked('phase-split')).toBe('slowFast')
     expect(await page.getByTestId('phase-slow').inputValue()).toBe('2')
@@ -258,7 +258,7 @@ describe('the form', () => {
     await setSteps(1)
     await page.getByTestId('seed').fill('5')
     await page.getByTestId('count').fill('2')
-    await pick('seed-mode', 'Count up')
+    await pick('seed-mode', 'Increment')
     for (let i = 0; i < 2; i++) await page.getByTestId('generate').click()
     await eventually(async () => (await savedPictures(home.home)).map(({ recipe }) => recipe.request.seed)).toEqual([
       5, 6, 7, 8,
