@@ -527,7 +527,7 @@ describe('a job that runs', () => {
     await page.getByTestId('preview').waitFor()
     const engine = holdEngine(process.pid)
     await page.getByTestId('cancel').click()
-    expect(await page.getByText('Stopping…').isVisible()).toBe(true)
+    expect(await page.getByText('Stopping…').first().isVisible()).toBe(true)
     engine.release()
     await jobsAreOver()
     expect(await savedPictures(home.home)).toEqual([])
