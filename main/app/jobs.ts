@@ -90,16 +90,21 @@ export class Jobs {
     return this.#record.queue
   }
 
+  /** Throws when the queue does not take so many more. */
+  checkRoom(count: number): void {
+    const left = limits.maxWaitingJobs - this.#list.waiting().length
+    if (count <= left) return
+    throw new VignetteError('bad-request', `${count} more pictures are too many for the queue.`, {
+      hint: `It takes ${limits.maxWaitingJobs.toLocaleString('en-GB')}; there is room for ${Math.max(0, left)}.`,
+    })
+  }
+
   /** Takes complete requests into the queue, as one batch: on disk together or not at all. */
   async add(
     newJobs: readonly NewJob[],
     { place = 'back', source = 'studio', label }: AddOptions = {},
   ): Promise<{ batchId: string; jobIds: string[] }> {
-    const left = limits.maxWaitingJobs - this.#list.waiting().length
-    if (newJobs.length > left)
-      throw new VignetteError('bad-request', `${newJobs.length} more pictures are too many for the queue.`, {
-        hint: `It takes ${limits.maxWaitingJobs.toLocaleString('en-GB')}; there is room for ${Math.max(0, left)}.`,
-      })
+    this.checkRoom(newJobs.length)
     const batchId = randomUUID()
     const { ranks, changed } = this.#list.ranksFor(newJobs.length, place, this.#isAhead(source))
     const entries = newJobs.map(({ request, notices = [] }, i): Entry => {

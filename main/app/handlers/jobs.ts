@@ -47,6 +47,7 @@ const yieldEvery = 50
 
 /** What the person asked for as pictures of which nothing is open: models' and adapters' defaults, seeds and words. */
 async function completeRequests(requests: readonly GenerateRequest[], parts: Parts): Promise<NewJob[]> {
+  parts.jobs.checkRoom(requests.reduce((total, { count }) => total + count, 0))
   const complete = completer(parts)
   const all: NewJob[] = []
   let sinceYield = 0
