@@ -288,6 +288,7 @@ export class Library {
 
   /** Writes the copy of what the person added. */
   async close(): Promise<void> {
+    if (this.#isClosed) return
     this.#isClosed = true
     clearTimeout(this.#copying)
     await this.#last.catch(() => {})

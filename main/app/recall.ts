@@ -54,8 +54,9 @@ async function resolveAdapters(
   const resolved: RecalledAdapter[] = []
   for (const one of named) {
     const record = await findAdapter(one, records, adapters)
-    const role = one.isGuidance ? 'guidance' : record?.role
-    resolved.push({ ...one, id: record?.id, ...(role ? { role } : {}) })
+    const other = record ? undefined : records.find((candidate) => isCalled(candidate, one.name))
+    const role = one.isGuidance ? 'guidance' : (record ?? other)?.role
+    resolved.push({ ...one, id: record?.id, otherId: other?.id, ...(role ? { role } : {}) })
   }
   return resolved
 }
@@ -65,7 +66,7 @@ async function findAdapter(
   records: readonly AdapterRecord[],
   adapters: RecallParts['adapters'],
 ): Promise<AdapterRecord | undefined> {
-  const called = records.filter((one) => sameName(one.name, name) || sameName(one.fileName, name))
+  const called = records.filter((one) => isCalled(one, name))
   if (sha256 === undefined) return called[0]
   const known = records.find(({ hash }) => hash !== undefined && matches(hash, sha256))
   if (known) return known
@@ -76,6 +77,10 @@ async function findAdapter(
   }
   // Other programs hash the file and not its tensors: theirs can only be compared by name.
   return sha256.length < 64 ? called[0] : undefined
+}
+
+function isCalled(record: AdapterRecord, name: string): boolean {
+  return sameName(record.name, name) || sameName(record.fileName, name)
 }
 
 /** The same hash, or the first digits of it. */
@@ -94,7 +99,7 @@ function sameName(one: string, other: string): boolean {
 function replayReason({ engine, model, adapters, source, request }: RecalledRecipe): string | undefined {
   if (!engine) return 'It was made by another program, whose pictures come out differently here.'
   if (!request || model?.id === undefined) return `The model "${model?.name ?? ''}" is not here.`
-  const missing = adapters.find(({ id, isEmbedding }) => id === undefined && !isEmbedding)
+  const missing = adapters.find(({ id, otherId, isEmbedding }) => !(id ?? otherId) && !isEmbedding)
   if (missing) return `The adapter "${missing.name}" is not here.`
   if (source && source.file === undefined) return `The picture "${source.name}" that it started from is not here.`
   return undefined

@@ -83,9 +83,10 @@ function replayRequest({ request, model, adapters, source }: RecalledRecipe): Ge
     model: model!.id,
     count: 1,
     ...(source?.file ? { initImage: source.file } : {}),
-    adapters: adapters.flatMap(({ id, weight, textWeight, start, end, ramp, rankBudget }) =>
-      id === undefined ? [] : [{ file: id, weight, textWeight, start, end, ramp, rankBudget }],
-    ),
+    adapters: adapters.flatMap(({ id, otherId, weight, textWeight, start, end, ramp, rankBudget }) => {
+      const file = id ?? otherId
+      return file === undefined ? [] : [{ file, weight, textWeight, start, end, ramp, rankBudget }]
+    }),
   })
 }
 

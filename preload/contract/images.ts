@@ -45,6 +45,8 @@ export const RecalledAdapter = AdapterUse.omit({ file: true }).extend({
   /** Hash of its tensors, or the first digits of one. */
   sha256: z.string().optional(),
   id: z.string().optional(),
+  /** One of its name is here, but with other content. Only a replay uses it, and says so. */
+  otherId: z.string().optional(),
   role: AdapterRoleName.optional(),
   /** How many tensors it has: where names differ, only files with as many are looked into. */
   tensors: z.int().optional(),

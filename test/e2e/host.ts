@@ -97,7 +97,7 @@ export async function openHost(browser: Browser, home: string): Promise<Host> {
       .catch(() => {})
   }
   await page.goto(origin)
-  await page.getByTestId('screen-studio').waitFor()
+  await page.locator('[data-testid^="screen-"]').first().waitFor() // the one that was left
   return {
     page,
     services,
