@@ -42,7 +42,7 @@ it('AC01 makes a picture on the very first start, on one click, with the model t
   expect(complaints).toEqual([])
 
   // The adapters that come with it make it faster, set by one choice.
-  await page.getByTestId('speed').getByText('Fast', { exact: true }).click()
+  await page.getByTestId('speed-fast').check()
   await expect.poll(() => page.getByTestId('speed-summary').textContent()).toContain('10 steps · Distilled · DDIM')
   expect(await page.getByTestId('phase-slow').inputValue()).toBe('5')
   await page.screenshot({ path: join(root, 'test/e2e/screenshots/starter-fast.png') })
@@ -54,7 +54,7 @@ it('AC01 makes a picture on the very first start, on one click, with the model t
     [0, 0.5],
     [0.5, 1],
   ])
-  await page.getByTestId('speed').getByText('Draft', { exact: true }).click()
+  await page.getByTestId('speed-draft').check()
   await page.getByTestId('generate').click()
   await expect.poll(async () => (await savedPictures(home)).length, { timeout: 120_000 }).toBe(3)
   const [, , draft] = await savedPictures(home)

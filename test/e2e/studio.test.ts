@@ -47,7 +47,7 @@ const setSteps = (steps: number) =>
     .getByLabel('Steps, number')
     .fill(String(steps))
     .then(() => page.keyboard.press('Tab'))
-const pick = (group: string, label: string) => page.getByTestId(group).getByText(label, { exact: true }).click()
+const pick = (group: string, label: string) => page.getByTestId(group).getByLabel(label, { exact: true }).check()
 const picked = (group: string) => page.getByTestId(group).locator('input:checked').inputValue()
 const tinyModel = () => join(home.home, 'models', 'tiny')
 const inLibrary = (name: string) => join(home.home, 'adapters', `${name}.safetensors`)
