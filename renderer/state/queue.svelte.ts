@@ -18,20 +18,35 @@ type Parts = {
   nameOfAdapter: (id: string) => string | undefined
 }
 
+/** A job that is not older was asked for by the person at the screen. */
+const justNowMs = 2000
+
 /** What a person can do with the queue. What goes wrong is said in a toast; nothing here is lost with it. */
 export class QueueActions {
   readonly #parts: Parts
+  #isPauseSaid = false
 
   constructor(parts: Parts) {
     this.#parts = parts
   }
 
   apply(event: AppEvent): void {
-    if (event.type === 'engine:crashed')
+    if (event.type === 'queue:changed' && !event.queue.isPaused) this.#isPauseSaid = false
+    else if (event.type === 'jobs:changed') this.#sayPaused(event.jobs)
+    else if (event.type === 'engine:crashed')
       this.#parts.toasts.show({
         text: t('The engine stopped and starts again; what it was making goes on.'),
         tone: 'warn',
       })
+  }
+
+  /** Whoever asks for a picture while nothing is made should know why nothing happens; once is enough. */
+  #sayPaused(changed: readonly Job[]): void {
+    const isAsked = changed.some(({ status, createdAt }) => status === 'waiting' && Date.now() - createdAt < justNowMs)
+    if (!isAsked || !this.#parts.jobs.queue.isPaused || this.#isPauseSaid) return
+    this.#isPauseSaid = true
+    const action = { label: t('Resume'), run: () => void this.resume() }
+    this.#parts.toasts.show({ text: t('The queue is paused: new pictures wait.'), action })
   }
 
   async cancel(ids: string[]): Promise<void> {
