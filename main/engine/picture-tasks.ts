@@ -42,11 +42,7 @@ async function look(file: string, thumb: string | undefined): Promise<PictureFac
   const bytes = await load(file)
   // First, because its errors say what is wrong.
   const texts = isPng(bytes) ? readPng(bytes).texts : new Map<string, string>()
-  const metadata = await (await decoder(bytes)).metadata().catch((cause: unknown) => {
-    throw unreadable(file, cause)
-  })
-  const format = formats[metadata.format ?? '']
-  if (!format) throw unreadable(file, `it is ${metadata.format}`)
+  const { metadata, format } = await identify(bytes, file)
   const add = (found: Map<string, string>) => found.forEach((text, key) => texts.has(key) || texts.set(key, text))
   if (metadata.exif) add(exifTexts(metadata.exif))
   if (metadata.xmp) add(xmpTexts(metadata.xmp.toString('utf8')))
@@ -63,8 +59,9 @@ function isPng(bytes: Buffer): boolean {
 }
 
 async function writeThumb(bytes: Buffer, out: string, file: string): Promise<void> {
-  const picture = await decoder(bytes)
+  await identify(bytes, file)
   try {
+    const picture = await decoder(bytes)
     const small = await picture
       .autoOrient()
       .resize(thumbEdge, thumbEdge, { fit: 'inside', withoutEnlargement: true })
@@ -74,6 +71,18 @@ async function writeThumb(bytes: Buffer, out: string, file: string): Promise<voi
     await replaceFile(out, small)
   } catch (cause) {
     throw fromSystemError(cause) ?? unreadable(file, cause)
+  }
+}
+
+/** Only kinds that a browser shows as pictures, and that hold no program or link. */
+async function identify(bytes: Buffer, file: string) {
+  try {
+    const metadata = await (await decoder(bytes)).metadata()
+    const format = formats[metadata.format ?? '']
+    if (!format) throw new Error(`it is ${metadata.format}`)
+    return { metadata, format }
+  } catch (cause) {
+    throw unreadable(file, cause)
   }
 }
 

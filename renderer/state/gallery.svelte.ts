@@ -323,8 +323,9 @@ export class GalleryState {
       this.activeId = images.at(-1)!.id
       this.selected = new Set(images.map(({ id }) => id))
     }
-    for (const { error } of refused) {
-      this.#parts.toasts.show({ text: [error.message, error.hint].filter(Boolean).join(' '), tone: 'bad', ms: undoMs })
+    for (const { name, error } of refused) {
+      const text = [`${name}: ${error.message}`, error.hint].filter(Boolean).join(' ')
+      this.#parts.toasts.show({ text, tone: 'bad', ms: undoMs })
     }
   }
 

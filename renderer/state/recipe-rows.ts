@@ -30,6 +30,11 @@ function strengthRow(request: object, strength: number | undefined): [string, st
   return isForeign && strength !== undefined ? [[t('Strength'), strength]] : []
 }
 
+/** Without what only tells the kind of file. */
+export function adapterName({ name }: Pick<RecalledAdapter, 'name'>): string {
+  return name.replace(/\.(safetensors|pt|bin|ckpt)$/i, '')
+}
+
 /** "0.8", "0.8 · text 0.5 · steps 20–80 %". */
 export function adapterText({ weight = 1, textWeight, start, end }: RecalledAdapter): string {
   const parts = [weightText(weight)]
