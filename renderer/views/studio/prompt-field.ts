@@ -71,6 +71,13 @@ export function pastesAdapter(text: string): boolean {
 export function keysText(keys: string | undefined): string {
   const isMac = navigator.platform.startsWith('Mac')
   const names: Record<string, string> = { Mod: isMac ? '⌘' : 'Ctrl', Alt: isMac ? '⌥' : 'Alt', Shift: '⇧', Enter: '↵' }
+  for (const [name, arrow] of [
+    ['Up', '↑'],
+    ['Down', '↓'],
+    ['Left', '←'],
+    ['Right', '→'],
+  ])
+    names[`Arrow${name}`] = arrow
   return (keys ?? '')
     .split('+')
     .map((key) => names[key] ?? key)
