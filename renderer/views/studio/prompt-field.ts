@@ -37,7 +37,7 @@ export function promptCommands(history: PromptHistory): Command[] {
     keys: string[],
     edit: (field: HTMLTextAreaElement) => Edited,
   ): Command => ({
-    ...{ id: `prompt-${id}`, title, keys, group: t('Prompt'), isHidden: true },
+    ...{ id, title, keys, group: t('Prompt'), isHidden: true },
     when: () => current() !== undefined,
     run: () => {
       const field = current()!
@@ -53,12 +53,12 @@ export function promptCommands(history: PromptHistory): Command[] {
     return { text, start: text.length, end: text.length }
   }
   return [
-    inPrompt('stronger', t('More emphasis'), ['Mod+ArrowUp', 'Ctrl+ArrowUp'], emphasis(1)),
-    inPrompt('weaker', t('Less emphasis'), ['Mod+ArrowDown', 'Ctrl+ArrowDown'], emphasis(-1)),
-    inPrompt('move-before', t('Move tag before'), ['Alt+ArrowLeft'], move(-1)),
-    inPrompt('move-after', t('Move tag after'), ['Alt+ArrowRight'], move(1)),
-    inPrompt('older', t('Older prompt'), ['Alt+ArrowUp'], past(1)),
-    inPrompt('newer', t('Newer prompt'), ['Alt+ArrowDown'], past(-1)),
+    inPrompt('emphasis-up', t('More emphasis'), ['Mod+ArrowUp'], emphasis(1)),
+    inPrompt('emphasis-down', t('Less emphasis'), ['Mod+ArrowDown'], emphasis(-1)),
+    inPrompt('tag-back', t('Move tag before'), ['Alt+ArrowLeft'], move(-1)),
+    inPrompt('tag-forward', t('Move tag after'), ['Alt+ArrowRight'], move(1)),
+    inPrompt('prompt-back', t('Older prompt'), ['Alt+ArrowUp'], past(1)),
+    inPrompt('prompt-forward', t('Newer prompt'), ['Alt+ArrowDown'], past(-1)),
   ]
 }
 
