@@ -113,7 +113,8 @@ export class QueueWorker {
 
   /** Resolves when the running job, if any, is over and nothing more is started. */
   async finishCurrent(): Promise<void> {
-    if (this.#list.running()) await this.#record.setQueue({ isPausingAfterCurrent: true, pausedBy: 'person' })
+    if (this.#queue.isPaused || !this.#list.running()) return this.#working
+    await this.#record.setQueue({ isPausingAfterCurrent: true, pausedBy: 'person' })
     await this.#working
     // Only for leaving: the next start goes on by itself.
     if (this.#queue.pausedBy === 'person') await this.#record.setQueue({ isPaused: false, pausedBy: undefined })

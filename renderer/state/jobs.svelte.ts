@@ -72,6 +72,15 @@ export class JobsState {
     await invoke('jobs:cancel', { ids })
   }
 
+  /** Shows at once where jobs go; main's next word about them says the same. */
+  moveNow(ids: readonly string[], to: 'top' | 'bottom' | { before: string }): void {
+    const moved = this.waiting.filter(({ id }) => ids.includes(id))
+    const rest = this.waiting.filter(({ id }) => !ids.includes(id))
+    const before = typeof to === 'object' ? rest.findIndex(({ id }) => id === to.before) : -1
+    const at = to === 'top' ? 0 : before < 0 ? rest.length : before
+    this.waiting = [...rest.slice(0, at), ...moved, ...rest.slice(at)]
+  }
+
   /** Shows at once that a cancel was heard; main's next word about the job replaces this. */
   markStopping(ids: readonly string[]): void {
     if (this.running && ids.includes(this.running.id)) this.running = { ...this.running, isStopping: true }

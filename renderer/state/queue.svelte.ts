@@ -8,7 +8,7 @@ import type { JobsState } from './jobs.svelte.ts'
 import type { ToastsState } from './toasts.svelte.ts'
 import type { UndoState } from './undo.svelte.ts'
 
-type Move = 'up' | 'down' | 'top' | 'bottom' | { before: string }
+type Move = 'top' | 'bottom' | { before: string }
 type Parts = {
   jobs: JobsState
   toasts: ToastsState
@@ -54,6 +54,7 @@ export class QueueActions {
   }
 
   async move(ids: string[], to: Move): Promise<void> {
+    this.#parts.jobs.moveNow(ids, to)
     await this.#try(() => invoke('jobs:move', { ids, to }))
   }
 

@@ -137,11 +137,13 @@ it.each([
     await eventually(() => page.getByTestId('toast').allTextContents()).toContainEqual(
       expect.stringContaining('The engine stopped'),
     )
+    const problem = page.getByTestId('queue-problem')
+    await eventually(() => problem.getAttribute('data-code')).toBe('engine-crashed')
     await page.getByTestId('prompt').fill('typed while it starts again')
     expect(await page.getByTestId('prompt').inputValue()).toBe('typed while it starts again')
     await eventually(made).toEqual(['killed'])
     expect(enginePid(app.process().pid!)).not.toBe(killed)
     expect((await state()).jobs.map(({ status }) => status)).toEqual(['done'])
-    await eventually(() => page.getByTestId('queue-problem').count()).toBe(0)
+    await eventually(() => problem.count()).toBe(0)
   },
 )

@@ -102,6 +102,25 @@ describe('the queue as the window sees it', () => {
     expect(jobs.running?.isStopping).toBe(true)
   })
 
+  it('keeps what waits in the order of its ranks, moves it at once, and leaves it alone while steps are told', () => {
+    const jobs = new JobsState()
+    const waits = (id: string, rank: number) => job({ id, rank, status: 'waiting' })
+    jobs.replace([job({ id: 'r' }), waits('b', 2), waits('c', 3), waits('a', 1)], idle)
+    const order = () => jobs.waiting.map(({ id }) => id).join('')
+    expect(order()).toBe('abc')
+    jobs.moveNow(['c'], { before: 'b' })
+    expect(order()).toBe('acb')
+    jobs.moveNow(['a'], 'bottom')
+    expect(order()).toBe('cba')
+    const list = jobs.waiting
+    jobs.apply(changed(job({ id: 'r', step: 4 })))
+    expect(jobs.waiting).toBe(list)
+    jobs.apply(changed(waits('c', 0), waits('b', 0.5)))
+    expect(order()).toBe('cba')
+    jobs.apply({ type: 'jobs:gone', ids: ['b'] })
+    expect(order()).toBe('ca')
+  })
+
   it('shows a failure until it is put away or something newer has ended', () => {
     const jobs = new JobsState()
     const error = { code: 'engine-crashed', message: 'x' } as const
