@@ -36,14 +36,16 @@ export function expandPrompt(template: string, choosing: Choosing): Expanded {
 
   const expand = (text: string, depth: number): Piece[] => {
     const marks = promptMarks(text)
-    const walk = (from: number, to: number): Piece[] => {
+    /** `next` is the first mark that may begin in this part. */
+    const walk = (from: number, to: number, next: number): Piece[] => {
       const pieces: Piece[] = []
       let at = from
       const plainTo = (end: number) => {
         if (end > at) pieces.push({ text: text.slice(at, end), from: at, to: end })
         at = Math.max(at, end)
       }
-      for (const mark of marks) {
+      for (let i = next; i < marks.length && marks[i].from < to; i++) {
+        const mark = marks[i]
         if (mark.from < at || mark.to > to) continue
         if (mark.kind === 'emphasis' || mark.kind === 'adapter') continue
         if (mark.kind === 'trigger' && triggers.includes(`<${mark.words}>`)) continue // the word of an embedding
@@ -60,7 +62,7 @@ export function expandPrompt(template: string, choosing: Choosing): Expanded {
           hasChoices = true
           const options = mark.options.map((range) => text.slice(range.from, range.to))
           const { from, to } = mark.options[choose(options)]
-          pieces.push(...walk(from, to))
+          pieces.push(...walk(from, to, i + 1))
           at = mark.to
         } else if (mark.kind === 'trigger') pieces.push({ ...own, text: spelledAs(mark.words, triggers) })
         else if (mark.kind === 'handle') unknownHandles.add(mark.name)
@@ -77,7 +79,7 @@ export function expandPrompt(template: string, choosing: Choosing): Expanded {
       plainTo(to)
       return pieces
     }
-    return walk(0, text.length)
+    return walk(0, text.length, 0)
   }
 
   const pieces = expand(template, 0).filter(({ text }) => text !== '')

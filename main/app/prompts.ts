@@ -95,6 +95,7 @@ export class Prompts {
 }
 
 function listNames(text: string): string[] {
+  if (!text.includes('__')) return []
   return promptMarks(text).flatMap((mark) => (mark.kind === 'list' ? [mark.name] : []))
 }
 
