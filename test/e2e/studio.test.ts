@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
@@ -56,6 +56,15 @@ const lookAgain = async () => {
   await page.reload()
   await page.getByTestId('screen-studio').waitFor()
 }
+/** Until the window knows the adapters in the library's folder. */
+const libraryHas = (count: number) =>
+  eventually(() =>
+    page.evaluate(async () => {
+      const { invoke } = (window as unknown as { vignette: Bridge }).vignette
+      const reply = await invoke('adapters:list', { model: 'tiny' })
+      return reply.ok && reply.value.adapters.length
+    }),
+  ).toBe(count)
 const jobsAreOver = () => eventually(() => page.getByTestId('running-job').count()).toBe(0)
 
 describe('the first start', () => {
@@ -421,13 +430,7 @@ describe('the language of prompts', () => {
   it('turns an adapter named in the prompt into a slot', async () => {
     await writeTinyAdapter(inLibrary('ink'), tinyModel())
     await lookAgain()
-    await eventually(() =>
-      page.evaluate(async () => {
-        const { invoke } = (window as unknown as { vignette: Bridge }).vignette
-        const reply = await invoke('adapters:list', { model: 'tiny' })
-        return reply.ok && reply.value.adapters.length
-      }),
-    ).toBe(1)
+    await libraryHas(1)
     await page.getByTestId('prompt').fill('a fox <lora:ink:0.65@0-0.5>, <lora:nobody:1>')
     await setSteps(2)
     await page.getByTestId('generate').click()
@@ -438,6 +441,30 @@ describe('the language of prompts', () => {
     await eventually(() => page.getByTestId('toast').allTextContents()).toEqual(
       expect.arrayContaining([expect.stringContaining('"nobody"')]),
     )
+  })
+
+  it('AC41 names an adapter of a recalled picture that is gone, with its hash, and puts nothing in its place', async () => {
+    await writeTinyAdapter(inLibrary('ink'), tinyModel())
+    await writeTinyAdapter(inLibrary('other'), tinyModel(), { seed: 2 })
+    await lookAgain()
+    await libraryHas(2)
+    await page.getByTestId('prompt').fill('a fox <lora:ink:0.65>')
+    await setSteps(1)
+    await page.getByTestId('generate').click()
+    await picture().waitFor()
+    const [{ recipe }] = await savedPictures(home.home)
+    await rm(inLibrary('ink'))
+    await lookAgain()
+    await page.getByTestId('rail-gallery').click()
+    await page.getByTestId('picture-card').first().click()
+    await page.getByTestId('use-all').click()
+    const notice = page.getByTestId('recall-notice')
+    expect(await notice.textContent()).toContain('"ink.safetensors"')
+    expect(await notice.textContent()).toContain(recipe.adapters![0].sha256.slice(0, 12))
+    expect(await page.getByTestId('slot').count()).toBe(0)
+    host.chosen.push(inLibrary('other'))
+    await page.getByTestId('recall-locate').click()
+    await page.getByTestId('verdict').first().waitFor() // the way every adapter comes in
   })
 
   it('weighs words, moves tags and goes through older prompts by keys', async () => {
