@@ -59,3 +59,13 @@ export async function copyImage(file: string): Promise<void> {
   if (older.writeImage) older.writeImage(image)
   else await clipboard.write([new electron.ClipboardItem({ 'image/png': new Blob([new Uint8Array(image.toPNG())]) })])
 }
+
+/** Goes on with a drag that began in the window: from here on the system carries the files. */
+export function dragOut(files: string[]): void {
+  const window = BrowserWindow.getFocusedWindow() ?? BrowserWindow.getAllWindows()[0]
+  const [file] = files
+  if (!window || file === undefined) return
+  const icon = nativeImage.createFromPath(file)
+  // Without a picture to show under the pointer macOS refuses, and others show nothing.
+  window.webContents.startDrag({ file, files, icon: icon.isEmpty() ? icon : icon.resize({ height: 96 }) })
+}

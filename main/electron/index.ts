@@ -7,7 +7,7 @@ import { createServices, vignetteHome } from '../app/services.ts'
 import { EngineClient } from '../engine/client.ts'
 import { Background, focusWindow } from './background.ts'
 import { BatteryWatch } from './battery.ts'
-import { copyImage, dialogs } from './dialogs.ts'
+import { copyImage, dialogs, dragOut } from './dialogs.ts'
 import { setUp, startEngine, startModelWorker, startPictures } from './engine-process.ts'
 import { registerSchemes, serveSchemes } from './images-protocol.ts'
 import { registerRequests, sendEvent } from './ipc.ts'
@@ -75,6 +75,7 @@ async function start(): Promise<void> {
       reveal: (file) => shell.showItemInFolder(file),
       desktop: {
         copyImage,
+        dragOut,
         openLink: (url) => void shell.openExternal(url),
         quit(when) {
           if (when === 'stay') parts.background?.stayAwake()

@@ -196,6 +196,8 @@ export const imageRequests = {
   /** Asks the person for picture files in the system's own panel; empty when they thought better of it. */
   'images:choose': { input: z.void(), output: z.array(z.string()) },
   'images:rebuildThumb': { input: imageId, output: z.void() },
+  /** The person drags pictures out of the window: the system takes it from here. */
+  'images:drag': { input: z.object({ ids: z.array(z.string()).min(1).max(500) }), output: z.void() },
   'images:copy': { input: imageId, output: z.void() },
   /** Makes it again with what its recipe names; `images:replayed` tells how the two compare. */
   'images:replay': { input: imageId, output: z.object({ jobId: z.string() }) },

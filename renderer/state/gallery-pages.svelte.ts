@@ -50,6 +50,12 @@ export class GalleryPages {
     return this.#pages.get(Math.floor(index / pageSize))?.[index % pageSize]
   }
 
+  /** Resolves when the picture at this place is here. */
+  async ensure(index: number): Promise<void> {
+    const page = Math.floor(index / pageSize)
+    if (!this.#pages.has(page)) await this.#loadPage(page, this.#generation)
+  }
+
   find(id: string | undefined): ImageRecord | undefined {
     if (id === undefined) return undefined
     for (const page of this.#pages.values()) for (const image of page) if (image.id === id) return image

@@ -117,6 +117,24 @@ export class GalleryState {
     await this.#reload(true)
   }
 
+  /** Chooses one picture, wherever in the library it is; resolves with its place, or undefined when it is not there. */
+  async goTo(id: string): Promise<number | undefined> {
+    if (this.scope !== 'all' || this.search !== '') {
+      this.search = ''
+      await this.show('all')
+    }
+    let index = this.pages.indexOf(id)
+    if (index < 0) {
+      const limit = Math.max(1, this.pages.total)
+      const ids = await this.#attempt(() => invoke('images:ids', { ...this.query, limit }))
+      index = ids?.indexOf(id) ?? -1
+    }
+    if (index < 0) return undefined
+    await this.pages.ensure(index)
+    await this.select(index)
+    return index
+  }
+
   setOrder(order: 'newest' | 'oldest'): void {
     this.order = order
     void this.#reload(true)
@@ -353,6 +371,11 @@ export class GalleryState {
   async rebuild(id: string): Promise<void> {
     const done = await this.#attempt(async () => (await invoke('images:rebuildThumb', { id }), true))
     if (done) this.#parts.toasts.show({ text: t('The picture is whole again.'), tone: 'good' })
+  }
+
+  /** Out of the window, as files. */
+  async dragOut(ids: readonly string[]): Promise<void> {
+    await this.#attempt(() => invoke('images:drag', { ids: [...ids] }))
   }
 
   // Recipes

@@ -447,3 +447,24 @@ it('scrolls through ten thousand pictures with few of them in the page, and find
   await eventually(() => page.getByTestId('gallery-count').textContent()).toBe('500 pictures')
   await rm(join(home.home, 'one.png'))
 })
+
+it('goes to a picture that another screen asks for, however far down it lies', async () => {
+  for (let i = 1; i <= 130; i++)
+    await placePicture(
+      home.home,
+      `2026/01/02/${String(i).padStart(5, '0')}`,
+      tinyRecipe({ prompt: `old ${i}`, seed: i }),
+    )
+  await openGallery()
+  await page.getByTestId('gallery-order').click()
+  await eventually(() => prompts().then(([first]) => first)).toBe('old 1')
+  await addJobs({ prompt: 'the last one', model: 'tiny', seed: 7, steps: 1, preview: 'off' })
+  await eventually(() => page.getByTestId('gallery-count').textContent()).toBe('131 pictures')
+  expect(await card('the last one').count()).toBe(0) // far below
+  await page.getByTestId('queue-toggle').click()
+  await page.getByTestId('queue-tab-done').click()
+  await page.getByTestId('queue-list').getByTestId('queue-menu').first().click()
+  await page.getByRole('menuitem', { name: 'Show in gallery' }).click()
+  await card('the last one').waitFor()
+  await eventually(() => inspector().getByTestId('section-prompt').textContent()).toContain('the last one')
+})

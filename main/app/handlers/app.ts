@@ -17,6 +17,8 @@ export type Desktop = {
   quit: (when: 'after-current' | 'now' | 'stay') => void
   /** Puts a picture on the clipboard. */
   copyImage: (file: string) => void | Promise<void>
+  /** Files that are being dragged out of the window. */
+  dragOut: (files: string[]) => void
   /** The commands of the window, for the native menu. */
   setMenu: (commands: MenuCommand[]) => void
   /** Electron and Chromium, where it runs in them. */
@@ -29,6 +31,7 @@ export const noDesktop: Desktop = {
   openLink: () => {},
   quit: () => {},
   copyImage: () => {},
+  dragOut: () => {},
   setMenu: () => {},
   runtime: [],
   battery: () => ({ isThere: false, reason: 'This computer has no battery.' }),

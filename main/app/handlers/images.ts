@@ -18,7 +18,7 @@ export type ImageParts = {
   resolve: (recipe: RecalledRecipe) => Promise<RecalledRecipe>
   /** Shows a file in the system's file manager. */
   reveal: (file: string) => void
-  desktop: Pick<Desktop, 'copyImage'>
+  desktop: Pick<Desktop, 'copyImage' | 'dragOut'>
   dialogs: Pick<Dialogs, 'choose'>
 }
 
@@ -79,6 +79,7 @@ export function imageHandlers(parts: ImageParts): HandlersOf<typeof imageRequest
     },
     'images:choose': () => dialogs.choose('pictures'),
     'images:rebuildThumb': ({ id }) => library.rebuildThumb(id),
+    'images:drag': ({ ids }) => desktop.dragOut(ids.map((id) => library.pathOf(id))),
     'images:copy': ({ id }) => desktop.copyImage(library.pathOf(id)),
     'images:replay': ({ id }) => replays.start(id),
   }

@@ -10,3 +10,8 @@ export function howOf(event: MouseEvent | KeyboardEvent): 'only' | 'toggle' | 'r
 export function keyOfIndex(pages: GalleryPages, index: number): string {
   return pages.peek(index)?.id ?? `#${index}`
 }
+
+/** Cells grow to fill their row: with a smaller least width they come out around the size that was chosen, not above it. */
+export function leastCell(size: number): number {
+  return Math.max(104, 0.82 * size)
+}

@@ -1,7 +1,7 @@
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import sharp from 'sharp'
+import sharp, { type Sharp } from 'sharp'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { PictureClient, type PictureChild, type PictureReply } from '../../../main/engine/picture-client.ts'
 import { doPictureTask } from '../../../main/engine/picture-tasks.ts'
@@ -17,7 +17,7 @@ const plain = (width: number, height: number) =>
 const text = 'a boat\nSteps: 5, Sampler: Euler, CFG scale: 4, Seed: 6, Size: 64x64'
 const look = (file: string, thumb?: string) => doPictureTask({ type: 'look', file, thumb })
 
-async function save(name: string, picture: sharp.Sharp): Promise<string> {
+async function save(name: string, picture: Sharp): Promise<string> {
   await picture.toFile(join(folder, name))
   return join(folder, name)
 }
