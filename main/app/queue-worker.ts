@@ -26,6 +26,7 @@ export type WorkerOptions = Pick<RunOptions, 'folderOf' | 'adapterFileOf' | 'lib
 
 /** How long leaving waits for the end of the running step. */
 const closeMs = 2500
+const keptGivenUp = 20
 
 /** Makes what waits, one picture after the other, and stops when it should: by the person, by the clock, after failures. */
 export class QueueWorker {
@@ -204,7 +205,10 @@ export class QueueWorker {
       if (this.#queue.problem) queue.problem = undefined
     } else if (outcome.type === 'cancelled') {
       if (entry.stop === 'pause' || entry.stop === 'close') this.#putBack(entry)
-      else this.finish(entry, 'cancelled')
+      else {
+        this.finish(entry, 'cancelled')
+        this.#dropOldCheckpoints(entry)
+      }
     } else Object.assign(queue, this.#fail(entry, outcome))
     if (this.#queue.isPausingAfterCurrent) Object.assign(queue, { isPaused: true, isPausingAfterCurrent: false })
     await this.#record.show([entry])
@@ -252,6 +256,16 @@ export class QueueWorker {
   #keepsAt({ job }: Entry): void {
     if (job.step > 0 && this.#checkpoints.has(job.id)) job.resumesAt = job.step
     else delete job.resumesAt
+  }
+
+  /** Of pictures that were given up only the last ones can go on: each takes megabytes. */
+  #dropOldCheckpoints(last: Entry): void {
+    const all = [...this.#list.all()].filter(({ job }) => job.status === 'cancelled' && job.resumesAt !== undefined)
+    all.sort((a, b) => (b.job.endedAt ?? 0) - (a.job.endedAt ?? 0))
+    const old = all.filter((entry) => entry !== last).slice(keptGivenUp - 1)
+    for (const { job } of old) delete job.resumesAt
+    this.#checkpoints.drop(old.map(({ job }) => job.id))
+    if (old.length > 0) void this.#record.show(old)
   }
 
   #tidy(entry: Entry): void {

@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Jobs } from '../../../main/app/jobs.ts'
@@ -104,6 +104,23 @@ describe('a pause', () => {
     await started(2)
     expect(desk.engine.current.checkpointFile).toContain(a)
   })
+})
+
+it('keeps what is done of the last twenty jobs that were given up, not of all', async () => {
+  const jobs = await desk.open()
+  for (let i = 0; i < 23; i++) {
+    desk.time += 1000
+    const [id] = await addEach(jobs, [`job ${i}`])
+    await started(i + 1)
+    await keepCheckpoint()
+    desk.engine.send({ type: 'step', jobId: id, index: 0, step: 1, steps: 4 })
+    await until(() => desk.shown.at(-1)?.step === 1)
+    await jobs.cancel([id])
+    await until(() => statusOf(jobs, id) === 'cancelled')
+  }
+  const kept = () => jobs.list().flatMap((job) => (job.resumesAt === undefined ? [] : [job.request.prompt]))
+  expect(kept()).toEqual(Array.from({ length: 20 }, (_, i) => `job ${i + 3}`))
+  await expect.poll(() => readdir(join(desk.folder, 'checkpoints'))).toHaveLength(20)
 })
 
 describe('failures', () => {
