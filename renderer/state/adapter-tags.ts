@@ -10,19 +10,30 @@ export type TakenTags = {
   taken: { record: AdapterRecord; weight: number; textWeight: number; start: number; end: number }[]
   /** Names that no usable adapter here has; their tags stay. */
   unknown: string[]
+  /** Adapters that no slot is free for; theirs stay, too. */
+  crowded: string[]
 }
 
 /** Takes `<lora:name:0.7@0.2-0.8>` out of a prompt where the library has the adapter: by file, name or the first digits of its hash. */
-export function takeAdapterTags(prompt: string, records: readonly AdapterRecord[]): TakenTags {
+export function takeAdapterTags(
+  prompt: string,
+  records: readonly AdapterRecord[],
+  hasRoom: (record: AdapterRecord) => boolean = () => true,
+): TakenTags {
   const tags = promptMarks(prompt).filter((mark): mark is AdapterMark => mark.kind === 'adapter')
   const taken: TakenTags['taken'] = []
   const unknown = new Set<string>()
+  const crowded = new Set<string>()
   let rest = ''
   let at = 0
   for (const { from, to, name, weight, textWeight, start, end } of tags) {
     const record = adapterNamed(name, records)
     if (!record) {
       unknown.add(name)
+      continue
+    }
+    if (!taken.some((one) => one.record === record) && !hasRoom(record)) {
+      crowded.add(record.name)
       continue
     }
     const isInside = start >= 0 && end <= 1 && start < end
@@ -36,7 +47,7 @@ export function takeAdapterTags(prompt: string, records: readonly AdapterRecord[
     at = to
   }
   rest = joined(rest, prompt.slice(at)).replace(/[\s,]+$/, '')
-  return { prompt: taken.length > 0 ? rest : prompt, taken, unknown: [...unknown] }
+  return { prompt: taken.length > 0 ? rest : prompt, taken, unknown: [...unknown], crowded: [...crowded] }
 }
 
 export function adapterNamed(name: string, records: readonly AdapterRecord[]): AdapterRecord | undefined {

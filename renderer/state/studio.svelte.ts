@@ -1,5 +1,6 @@
 import { reportError } from '../../models/errors.ts'
 import type { RecalledRecipe } from '../../preload/contract/images.ts'
+import { limits } from '../../preload/limits.ts'
 import { invoke } from '../api.ts'
 import { t, tn } from '../strings.ts'
 import { takeAdapterTags } from './adapter-tags.ts'
@@ -9,7 +10,7 @@ import { StudioHistory } from './history.svelte.ts'
 import { PromptHistory } from './prompt-history.svelte.ts'
 import { ReadingState } from './reading.svelte.ts'
 import type { RecallGap, RecallPart } from './recall.ts'
-import { weightText } from './weights.ts'
+import { isReserved, weightText } from './weights.ts'
 
 const saveDelayMs = 300
 
@@ -100,10 +101,15 @@ export class StudioState {
   takeTags(): void {
     const { form, adapters, toasts } = this.#app
     const before = { prompt: form.prompt, slots: form.slots.all }
-    const { prompt, taken, unknown } = takeAdapterTags(form.prompt, adapters.all)
+    let free = limits.userAdapters - form.slots.own.length
+    const { prompt, taken, unknown, crowded } = takeAdapterTags(
+      form.prompt,
+      adapters.all,
+      ({ id, role }) => form.slots.has(id) || isReserved(role) || free-- > 0,
+    )
     const named: string[] = []
     for (const { record, weight, textWeight, start, end } of taken) {
-      if (!form.slots.add(record)) break // the strip is full: the person is asked which to give up
+      form.slots.add(record)
       form.slots.change(record.id, { weight, start, end, isOn: true, ...(textWeight === weight ? {} : { textWeight }) })
       named.push(`${record.name} ${weightText(weight)}`)
     }
@@ -115,6 +121,14 @@ export class StudioState {
         form.slots.all = before.slots
       }
       toasts.show({ text: label, tone: 'good', action: { label: t('Undo'), run: back } })
+    }
+    if (crowded.length > 0) {
+      toasts.show({
+        text: t('All slots are taken: {names} stays in the prompt, where it does nothing.', {
+          names: crowded.join(', '),
+        }),
+        tone: 'warn',
+      })
     }
     if (unknown.length > 0) {
       toasts.show({

@@ -124,6 +124,15 @@ describe('adapters named in a prompt', () => {
     expect(without('a fox\n<lora:ink>\nsnow <lora:pip-v2>')).toBe('a fox\n\nsnow')
   })
 
+  it('stay in the prompt when no slot is free for them', () => {
+    const { prompt, taken, crowded } = takeAdapterTags(
+      'a <lora:ink> b <lora:pip-v2> c',
+      records,
+      ({ name }) => name !== 'Pip',
+    )
+    expect([prompt, taken.length, crowded]).toEqual(['a b <lora:pip-v2> c', 1, ['Pip']])
+  })
+
   it('are found by file, name or hash, whatever the spelling', () => {
     for (const name of ['ink', 'INK.safetensors', 'Ink and wash', 'ink_and_wash', 'ab12cd34ef56'])
       expect(takeAdapterTags(`fox <lora:${name}>`, records).taken, name).toHaveLength(1)
@@ -131,6 +140,9 @@ describe('adapters named in a prompt', () => {
 
   it('stay where they are when there is none that fits', () => {
     const text = 'a fox <lora:other:1> <lora:nothing>'
-    expect(takeAdapterTags(text, records)).toEqual({ prompt: text, taken: [], unknown: ['other', 'nothing'] })
+    expect(takeAdapterTags(text, records)).toEqual({
+      ...{ prompt: text, taken: [] },
+      ...{ unknown: ['other', 'nothing'], crowded: [] },
+    })
   })
 })
