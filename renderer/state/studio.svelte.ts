@@ -49,12 +49,14 @@ export class StudioState {
       kinds: ['image'],
       take: ([first]) => this.useSource(first.file),
     })
+    const keep = () => this.#keep()
+    window.addEventListener('pagehide', keep)
     const stopEffects = $effect.root(() => {
       let isFirst = true
       $effect(() => {
         void form.snapshot()
         history.changed()
-        if (!isFirst) this.#keep()
+        if (!isFirst) this.#keepSoon()
         isFirst = false
       })
       $effect(() => this.reading.changed(form.prompt, form.negativePrompt))
@@ -73,6 +75,7 @@ export class StudioState {
       $effect(() => form.fitSlots())
     })
     return () => {
+      window.removeEventListener('pagehide', keep)
       stopDrop()
       stopEffects()
     }
@@ -148,12 +151,16 @@ export class StudioState {
   }
 
   /** Soon after the first change that is not kept yet, however fast others follow. */
-  #keep(): void {
+  #keepSoon(): void {
     if (this.#saving !== undefined) return
-    this.#saving = setTimeout(() => {
-      this.#saving = undefined
-      this.#app.settings.set({ form: this.#app.form.snapshot() })
-    }, saveDelayMs)
+    this.#saving = setTimeout(() => this.#keep(), saveDelayMs)
+  }
+
+  #keep(): void {
+    if (this.#saving === undefined) return
+    clearTimeout(this.#saving)
+    this.#saving = undefined
+    this.#app.settings.set({ form: this.#app.form.snapshot() })
   }
 
   async #lookAtSource(file: string | undefined): Promise<void> {
