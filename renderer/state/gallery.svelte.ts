@@ -47,7 +47,8 @@ export class GalleryState {
   replays = $state.raw<Readonly<Record<string, ReplayResult | 'running'>>>({})
   /** Counts up with every change of what is added to pictures, so that what shows details reads them again. */
   revision = $state(0)
-  isImporting = $state(false)
+  /** Files that are being brought in: how many of how many. */
+  importing = $state.raw<{ done: number; total: number } | undefined>()
   /** An album that was just made and waits for its name. */
   unnamedAlbum = $state<string | undefined>()
   readonly #parts: GalleryParts
@@ -87,6 +88,8 @@ export class GalleryState {
         this.#changed()
         break
       case 'image:added':
+        if (this.importing && event.image.importedFrom !== undefined)
+          this.importing = { ...this.importing, done: this.importing.done + 1 }
         this.#changed()
         break
       case 'albums:changed':
@@ -328,9 +331,9 @@ export class GalleryState {
   async import(files?: readonly string[]): Promise<void> {
     const chosen = files ?? (await this.#attempt(() => invoke('images:choose', undefined))) ?? []
     if (chosen.length === 0) return
-    this.isImporting = true
+    this.importing = { done: 0, total: chosen.length }
     const done = await this.#attempt(() => invoke('images:import', { files: [...chosen] }))
-    this.isImporting = false
+    this.importing = undefined
     if (!done) return
     const { images, refused } = done
     if (images.length > 0) {

@@ -383,7 +383,12 @@ it('shows pictures by day, as a list, and enlarged, all by keyboard', async () =
   await page.keyboard.press('Escape')
   await eventually(() => page.getByTestId('quick-look').count()).toBe(0)
   await page.getByTestId('gallery-look-list').check({ force: true })
-  await eventually(prompts).toEqual(['picture 3', 'picture 2', 'picture 1'])
+  const lines = page.getByTestId('picture-card')
+  await eventually(async () => (await lines.allTextContents()).map((line) => /picture \d/.exec(line)?.[0])).toEqual([
+    'picture 3',
+    'picture 2',
+    'picture 1',
+  ])
   await eventually(() => host.services.settings.get().places?.galleryLook).toBe('list')
   await page.reload()
   await page.getByTestId('gallery-list').waitFor() // as it was left
