@@ -32,6 +32,8 @@ export type LibraryOptions = {
 }
 
 const copyDelayMs = 5000
+/** How often the window hears how far reading the files is. */
+const tellEveryMs = 800
 
 /**
  * The saved pictures. The files are the truth: the index beside them is only there to list and search quickly, and is
@@ -257,10 +259,9 @@ export class Library {
       { isBinned: false, files: new Set(await filesIn(this.#folder)) },
       { isBinned: true, files: new Set(await filesIn(this.#binFolder)) },
     ]
-    const indexed = new Map<string, { n: number; is_binned: number }>()
-    const rows = this.#index.prepare('SELECT n, file, is_binned FROM pictures').all()
-    for (const row of rows as { n: number; file: string; is_binned: number }[]) indexed.set(row.file, row)
-    for (const [file, { n, is_binned: isBinned }] of indexed) {
+    const indexed = new Set<string>()
+    for await (const { n, file, is_binned: isBinned } of this.#allRows()) {
+      indexed.add(file)
       const [out, binned] = places.map(({ files }) => files.has(file))
       if (!out && !binned && !(await exists(join(this.#folder, file)))) dropRow(this.#index, n)
       // It went down between moving a file and saying so.
@@ -268,17 +269,36 @@ export class Library {
         this.#index.prepare('UPDATE pictures SET is_binned = ? WHERE n = ?').run(binned ? 1 : 0, n)
     }
     this.#listChanged()
+    for (const file of places[1].files) this.#bin.date(idOf(file))
+    const missing = places.flatMap(({ isBinned, files }) =>
+      [...files].filter((file) => !indexed.has(file)).map((file) => ({ file, isBinned })),
+    )
+    // The newest first: they are what is looked at.
+    missing.sort((a, b) => (a.file < b.file ? 1 : -1))
     const added: ImageRecord[] = []
-    for (const { isBinned, files } of places) {
-      for (const file of files) {
-        if (this.#isClosed) return added // the next start goes on from here
-        if (isBinned) this.#bin.date(idOf(file))
-        if (indexed.has(file)) continue
-        const image = await this.#readBack(file, isBinned)
-        if (image && !isBinned) added.push(image)
-      }
+    let toldAt = performance.now()
+    for (const [done, { file, isBinned }] of missing.entries()) {
+      if (this.#isClosed) return added // the next start goes on from here
+      const image = await this.#readBack(file, isBinned)
+      if (image && !isBinned) added.push(image)
+      if (performance.now() - toldAt < tellEveryMs) continue
+      toldAt = performance.now()
+      this.#emit({ type: 'library:reading', reading: { done, total: missing.length } })
     }
+    if (missing.length > 0) this.#emit({ type: 'library:reading' })
     return added
+  }
+
+  /** A part at a time, so that the window is not held up by a large library. */
+  async *#allRows(): AsyncGenerator<{ n: number; file: string; is_binned: number }> {
+    const next = this.#index.prepare('SELECT n, file, is_binned FROM pictures WHERE n > ? ORDER BY n LIMIT 500')
+    for (let last = 0; !this.#isClosed;) {
+      const rows = next.all(last) as { n: number; file: string; is_binned: number }[]
+      if (rows.length === 0) return
+      yield* rows
+      last = rows[rows.length - 1].n
+      await new Promise<void>((resolve) => setImmediate(resolve))
+    }
   }
 
   /** For measuring: the next query counts anew. */

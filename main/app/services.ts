@@ -234,7 +234,8 @@ export async function createServices(options: ServiceOptions): Promise<Services>
   void models.ready().then(() => modelLibrary.changed())
   // Beside the start, not before it: with a new index every picture is read.
   library.reconcile().then(
-    (added) => added.forEach((image) => emit({ type: 'image:added', image })),
+    // Of many, the gallery asks for those it shows.
+    (added) => added.slice(0, 200).forEach((image) => emit({ type: 'image:added', image })),
     (error: unknown) => log.error('the library could not be compared with its folder', error),
   )
 

@@ -209,6 +209,11 @@ export const imageEvents = [
   z.object({ type: z.literal('images:changed'), images: z.array(ImageRecord) }),
   /** Gone to the bin, or for good. */
   z.object({ type: z.literal('images:gone'), ids: z.array(z.string()) }),
+  /** The index is compared with the files: how far, and nothing when that is over. Pictures may have come or gone. */
+  z.object({
+    type: z.literal('library:reading'),
+    reading: z.object({ done: z.int(), total: z.int() }).optional(),
+  }),
   z.object({ type: z.literal('albums:changed'), albums: z.array(Album) }),
   z.object({ type: z.literal('images:replayed'), result: ReplayResult }),
 ] as const

@@ -49,6 +49,8 @@ export class GalleryState {
   revision = $state(0)
   /** Files that are being brought in: how many of how many. */
   importing = $state.raw<{ done: number; total: number } | undefined>()
+  /** The index is made again from the files: how many of how many. */
+  reading = $state.raw<{ done: number; total: number } | undefined>()
   /** An album that was just made and waits for its name. */
   unnamedAlbum = $state<string | undefined>()
   readonly #parts: GalleryParts
@@ -90,6 +92,10 @@ export class GalleryState {
       case 'image:added':
         if (this.importing && event.image.importedFrom !== undefined)
           this.importing = { ...this.importing, done: this.importing.done + 1 }
+        this.#changed()
+        break
+      case 'library:reading':
+        this.reading = event.reading
         this.#changed()
         break
       case 'albums:changed':

@@ -130,8 +130,8 @@ describe('the index', () => {
     await writeFile(join(day, 'notes.png'), 'not ours')
     const added = await library.reconcile()
     expect(added.map(({ prompt, width, problem }) => [prompt, width, problem !== undefined])).toEqual([
-      ['copied here', 4, false],
       ['', 0, true], // cut off: listed with what is wrong, so that it can be mended or removed
+      ['copied here', 4, false],
     ])
     expect(library.list().map(({ id }) => id)).toEqual(['2025-12-31-00002-6', '2025-12-31-00001-5'])
     expect(library.list()[0].problem).toContain('cut off')
