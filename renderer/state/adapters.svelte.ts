@@ -56,7 +56,9 @@ export class AdaptersState {
     if (changed.length === 0 && gone.length === 0) return
     const replaced = idSet([...gone, ...changed.map(({ id }) => id)])
     // What stays is in order: sorting few into many is quick.
-    this.all = [...this.all.filter(({ id }) => !replaced.has(id)), ...[...changed].sort(byName)].sort(byName)
+    // One event may tell of the same adapter twice: the later word holds.
+    const fresh = [...byId(changed).values()]
+    this.all = [...this.all.filter(({ id }) => !replaced.has(id)), ...fresh.sort(byName)].sort(byName)
   }
 
   find(id: string): AdapterRecord | undefined {

@@ -1,5 +1,6 @@
 import { reportError, type ErrorReport } from '../../models/errors.ts'
 import type { AppEvent } from '../../preload/contract.ts'
+import type { GenerateRequestInput } from '../../preload/contract/generate.ts'
 import type { DeviceReport } from '../../preload/contract/models.ts'
 import { invoke, onEvent } from '../api.ts'
 import { AdapterLibraryState } from './adapter-library.svelte.ts'
@@ -165,13 +166,19 @@ export class AppModel {
     })
   }
 
+  /** Drafts of one seed side by side, before everything that waits. */
+  async audition(requests: GenerateRequestInput[], label: string): Promise<void> {
+    this.library.follow()
+    await this.#try(() => this.jobs.add(requests, { source: 'audition', place: 'front', label }))
+  }
+
   async cancel(jobId: string): Promise<void> {
     await this.#try(() => this.jobs.cancel([jobId]))
   }
 
-  async retry(jobId: string): Promise<void> {
+  async retry(jobId: string, size?: { width: number; height: number }): Promise<void> {
     this.library.follow()
-    await this.#try(() => invoke('jobs:retry', { ids: [jobId] }))
+    await this.#try(() => invoke('jobs:retry', { ids: [jobId], ...(size ? { size } : {}) }))
   }
 
   async reveal(id: string): Promise<void> {

@@ -1,4 +1,5 @@
 import type { GenerateRequestInput } from '../../preload/contract/generate.ts'
+import type { Job } from '../../preload/contract/jobs.ts'
 import type { StudioSlot } from '../../preload/contract/settings.ts'
 import { limits } from '../../preload/limits.ts'
 import { t } from '../strings.ts'
@@ -35,7 +36,9 @@ export function auditionRequest(
   const others = request.adapters ?? []
   const at = others.findIndex(({ file }) => file === slot.id)
   const { id, start, end, ramp, textWeight } = slot
-  const use = { file: id, weight, start, end, ramp, ...(textWeight === undefined ? {} : { textWeight }) }
+  // A weight of its own on the prompt goes along in proportion.
+  const text = textWeight === undefined || weight === undefined ? undefined : (textWeight * weight) / slot.weight
+  const use = { file: id, weight, start, end, ramp, ...(text === undefined ? {} : { textWeight: tidyWeight(text) }) }
   const adapters =
     weight === undefined
       ? others.filter(({ file }) => file !== slot.id)
@@ -50,4 +53,13 @@ export function auditionReason(slot: StudioSlot, canUse: boolean): string | unde
   if (!canUse) return t('This adapter is not for this model.')
   if (slot.weight === 0) return t('At weight 0 it changes nothing.')
   return undefined
+}
+
+/** What an audition's jobs try: the adapter that the first has not, and its weight in each; undefined is without it. */
+export function auditionOf(jobs: readonly Job[]): { file: string; weights: (number | undefined)[] } | undefined {
+  if (jobs[0]?.source !== 'audition') return undefined
+  const has = ({ request }: Job, file: string) => request.adapters.some((use) => use.file === file)
+  const file = jobs.flatMap(({ request }) => request.adapters).find((use) => !has(jobs[0], use.file))?.file
+  if (file === undefined) return undefined
+  return { file, weights: jobs.map(({ request }) => request.adapters.find((use) => use.file === file)?.weight) }
 }

@@ -353,6 +353,13 @@ export class FormState {
     }
   }
 
+  /** The same picture in as few steps as a draft takes, unless adapters or phases have settled them. */
+  draftRequest(): GenerateRequestInput {
+    const request = this.request()
+    if (this.preset || this.isPhased) return request
+    return { ...request, steps: paceSteps('draft', this.#modelSteps), timesteps: undefined }
+  }
+
   /** What is remembered: only what was touched, so that the rest keeps following the model. */
   snapshot(): StudioForm {
     const { prompt, negativePrompt, model, count, seedMode, seed, clipSkip, guidanceRescale, preview, strength } = this

@@ -60,7 +60,8 @@ export function changedParts(before: StudioForm, after: StudioForm): string[] {
   return keys.flatMap((key) => {
     if (JSON.stringify(before[key]) === JSON.stringify(after[key])) return []
     if (key !== 'slots') return [key]
-    const [a, b] = [before.slots ?? [], after.slots ?? []]
+    // What a choice of speed puts in and takes out goes with that choice.
+    const [a, b] = [before, after].map(({ slots = [] }) => slots.filter(({ isAutomatic }) => !isAutomatic))
     if (a.map(({ id }) => id).join() !== b.map(({ id }) => id).join()) return ['slots']
     return b.flatMap((slot, i) => {
       const fields = Object.keys({ ...a[i], ...slot }) as (keyof typeof slot)[]

@@ -1,6 +1,6 @@
 import type { Job } from '../../preload/contract/jobs.ts'
 import { t } from '../strings.ts'
-import type { SamplerName, ScheduleName, ScreenName } from '../../preload/limits.ts'
+import type { RampName, SamplerName, ScheduleName, ScreenName } from '../../preload/limits.ts'
 
 /** Names as other programs write them, so that a recipe found elsewhere can be followed here. */
 export const samplerLabels: Record<SamplerName, string> = {
@@ -59,4 +59,12 @@ export function phaseOf({ phase, step, steps }: Pick<Job, 'phase' | 'step' | 'st
     saving: t('Saving'),
   }
   return names[phase] ?? t('Starting')
+}
+
+/** How a weight goes over its steps. */
+export const rampLabels: Record<RampName | 'custom', string> = {
+  flat: t('Flat'),
+  'ease-in': t('Ease in'),
+  'ease-out': t('Ease out'),
+  custom: t('Custom'),
 }

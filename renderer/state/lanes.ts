@@ -118,17 +118,16 @@ export function removePoint(points: readonly RampPoint[], index: number): RampPo
   return points.length <= 2 ? [...points] : points.filter((_, i) => i !== index)
 }
 
-/** The outline of a ramp in a box of `width` by `height`, closed along its foot, as the path of an SVG. */
-export function rampPath(ramp: Ramp, width: number, height: number): string {
+/** The area under a ramp as a CSS polygon in percents of its box. What lies beyond 0 and 1 is drawn at the edge. */
+export function rampPolygon(ramp: Ramp): string {
   const points = pointsOf(ramp)
-  const y = (share: number) => round(height * (1 - Math.min(1, Math.max(0, share))))
-  const stops: RampPoint[] = [
-    ...(points[0][0] > 0 ? [[0, points[0][1]] as RampPoint] : []),
-    ...points,
-    ...(points[points.length - 1][0] < 1 ? [[1, points[points.length - 1][1]] as RampPoint] : []),
-  ]
-  const line = stops.map(([place, share]) => `L${round(place * width)} ${y(share)}`).join(' ')
-  return `M0 ${height} ${line} L${width} ${height} Z`
+  const at = (place: number, share: number) =>
+    `${round(100 * place)}% ${round(100 * (1 - Math.min(1, Math.max(0, share))))}%`
+  const line = points.map(([place, share]) => at(place, share))
+  const [first, last] = [points[0], points[points.length - 1]]
+  if (first[0] > 0) line.unshift(at(0, first[1]))
+  if (last[0] < 1) line.push(at(1, last[1]))
+  return `polygon(0% 100%, ${line.join(', ')}, 100% 100%)`
 }
 
 const round = (value: number) => Math.round(value * 100) / 100

@@ -11,7 +11,8 @@ export class LibraryState {
   /** The one picture is marked, and the other is waited for; or both, side by side. */
   compared = $state.raw<readonly string[]>([])
   isComparing = $state(false)
-  isFullScreen = $state(false)
+  /** The chosen picture lies over everything else. */
+  look = $state<'quick' | 'full' | undefined>()
   /** What the person has put away on the canvas, until something new is made. */
   closedBatch = $state<string | undefined>()
 

@@ -59,10 +59,11 @@ export class ShellState {
   }
 
   get isInspectorOpen(): boolean {
-    return this.place('inspector', true).value
+    // In a small window the picture needs the room more, until the person asks.
+    return this.place('inspector', innerWidth >= 1500).value
   }
   set isInspectorOpen(value: boolean) {
-    this.place('inspector', true).value = value
+    this.place('inspector', false).value = value
   }
 
   get isRailNarrow(): boolean {

@@ -3,11 +3,15 @@ export type View = { zoom: number; x: number; y: number }
 type Size = { width: number; height: number }
 type Point = { x: number; y: number }
 
-export const zoomLimits = { max: 16, step: 1.25, pan: 48 }
+export const zoomLimits = { max: 16, step: 1.25, pan: 48, fitted: 3 }
+
+/** Left free around a picture that fits, for its shadow. */
+const margin = 12
 
 /** As large as there is room, and never more than three times its size. */
 export function fitZoom(room: Size, picture: Size): number {
-  return Math.min(room.width / picture.width, room.height / picture.height, 3)
+  const [across, down] = [room.width, room.height].map((side) => Math.max(1, side - 2 * margin))
+  return Math.min(across / picture.width, down / picture.height, zoomLimits.fitted)
 }
 
 /** Zooms so that what lies under `at`, measured from the middle of the room, stays under it. */

@@ -7,7 +7,7 @@ import {
   moved,
   movePoint,
   pointsOf,
-  rampPath,
+  rampPolygon,
   removePoint,
   rulerMarks,
   shareAt,
@@ -79,17 +79,12 @@ describe('ramps', () => {
   })
 
   it('are drawn to the whole width, level outside their points', () => {
-    expect(rampPath('flat', 100, 20)).toBe('M0 20 L0 0 L100 0 L100 20 Z')
-    expect(
-      rampPath(
-        [
-          [0.2, 0.5],
-          [0.8, 3],
-        ],
-        100,
-        20,
-      ),
-    ).toBe('M0 20 L0 10 L20 10 L80 0 L100 0 L100 20 Z')
+    expect(rampPolygon('flat')).toBe('polygon(0% 100%, 0% 0%, 100% 0%, 100% 100%)')
+    const points: [number, number][] = [
+      [0.2, 0.5],
+      [0.8, 3],
+    ]
+    expect(rampPolygon(points)).toBe('polygon(0% 100%, 0% 50%, 20% 50%, 80% 0%, 100% 0%, 100% 100%)')
   })
 })
 

@@ -228,6 +228,14 @@ describe('the history of the Studio', () => {
     expect(get().prompt).toBe('')
   })
 
+  it('makes no step of what a choice of speed puts in', async () => {
+    const { undo, set } = studio()
+    set({ slots: [slot('a'), slot('fast', { role: 'speed', isAutomatic: true })] })
+    expect(undo.next('studio')).toBeUndefined()
+    set({ pace: 'fast', slots: [slot('a')] })
+    expect(undo.next('studio')).toBeDefined()
+  })
+
   it('keeps a hundred steps', async () => {
     const { undo, set, get } = studio()
     for (let i = 1; i <= 120; i++) set({ seed: i })

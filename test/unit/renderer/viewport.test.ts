@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { bounded, fitZoom, Viewport, zoomedAt } from '../../../renderer/state/viewport.svelte.ts'
 
-const room = { width: 800, height: 600 }
+const room = { width: 824, height: 624 } // 800 × 600 within its margin
 
 describe('the view of a picture', () => {
   it('fits the room, and never enlarges beyond three times', () => {
@@ -21,7 +21,7 @@ describe('the view of a picture', () => {
 
   it('leaves no gap at a side while the picture is larger than the room', () => {
     const picture = { width: 400, height: 400 }
-    expect(bounded({ zoom: 4, x: 9999, y: -9999 }, room, picture)).toEqual({ zoom: 4, x: 400, y: -500 })
+    expect(bounded({ zoom: 4, x: 9999, y: -9999 }, room, picture)).toEqual({ zoom: 4, x: 388, y: -488 })
     expect(bounded({ zoom: 1, x: 50, y: 50 }, room, picture)).toEqual({ zoom: 1, x: 0, y: 0 })
   })
 
@@ -30,13 +30,13 @@ describe('the view of a picture', () => {
     viewport.room = room
     viewport.picture = { width: 400, height: 400 }
     expect([viewport.isFit, viewport.percent, viewport.canPan]).toEqual([true, 150, false])
-    viewport.room = { width: 400, height: 400 }
+    viewport.room = { width: 424, height: 424 }
     expect(viewport.percent).toBe(100)
     viewport.zoomBy(2, { x: 100, y: 0 })
     expect([viewport.isFit, viewport.percent, viewport.canPan]).toEqual([false, 200, true])
     expect(viewport.view.x).toBe(-100)
     viewport.panBy(1000, 0)
-    expect(viewport.view.x).toBe(200)
+    expect(viewport.view.x).toBe(188)
     viewport.zoomBy(0.001)
     expect([viewport.isFit, viewport.percent]).toEqual([true, 100])
     viewport.actual()
