@@ -415,15 +415,15 @@ it('says what is wrong with a broken file, and mends or removes it', async () =>
 
 it('AC60 lists each of many pictures once, with its file', async () => {
   await open()
-  await addJobs({ prompt: 'many', model: 'tiny', seed: 100, steps: 1, preview: 'off', count: 40 })
-  await eventually(() => host.services.library.list().length).toBe(40)
+  await addJobs({ prompt: 'many', model: 'tiny', seed: 100, steps: 1, preview: 'off', count: 200 })
+  await eventually(() => host.services.library.list().length).toBe(200)
   const files = Object.keys(await pictureFiles())
-  expect(files).toHaveLength(40)
+  expect(files).toHaveLength(200)
   const listed = host.services.library.list()
-  expect(new Set(listed.map(({ file }) => file)).size).toBe(40)
-  expect(listed.map(({ seed }) => seed).sort()).toEqual(Array.from({ length: 40 }, (_, i) => 100 + i))
+  expect(new Set(listed.map(({ file }) => file)).size).toBe(200)
+  expect(listed.map(({ seed }) => seed).sort()).toEqual(Array.from({ length: 200 }, (_, i) => 100 + i))
   await goToGallery()
-  await eventually(() => page.getByTestId('gallery-count').textContent()).toBe('40 pictures')
+  await eventually(() => page.getByTestId('gallery-count').textContent()).toBe('200 pictures')
 })
 
 it('scrolls through ten thousand pictures with few of them in the page, and finds the right ones', async () => {
