@@ -56,6 +56,12 @@ const lookAgain = async () => {
   await page.reload()
   await page.getByTestId('screen-studio').waitFor()
 }
+/** The newest picture, with what is known of it beside it. */
+const chooseInGallery = async () => {
+  await page.getByTestId('rail-gallery').click()
+  await page.getByTestId('picture-card').first().click()
+  if (!(await page.getByTestId('inspector').isVisible())) await page.getByTestId('gallery-inspector').click()
+}
 /** Until the window knows the adapters in the library's folder. */
 const libraryHas = (count: number) =>
   eventually(() =>
@@ -367,9 +373,8 @@ describe('the form', () => {
       await pick('speed', 'Quality')
     }
     const recall = async (what: string) => {
-      await page.getByTestId('rail-gallery').click()
-      await page.getByTestId('picture-card').first().click()
-      await page.getByTestId(what).click()
+      await chooseInGallery()
+      await page.getByTestId('inspector').getByTestId(what).click()
       await page.getByTestId('screen-studio').waitFor()
     }
     const form = async () => [
@@ -455,9 +460,8 @@ describe('the language of prompts', () => {
     const [{ recipe }] = await savedPictures(home.home)
     await rm(inLibrary('ink'))
     await lookAgain()
-    await page.getByTestId('rail-gallery').click()
-    await page.getByTestId('picture-card').first().click()
-    await page.getByTestId('use-all').click()
+    await chooseInGallery()
+    await page.getByTestId('inspector').getByTestId('use-all').click()
     const notice = page.getByTestId('recall-notice')
     expect(await notice.textContent()).toContain('"ink.safetensors"')
     expect(await notice.textContent()).toContain(recipe.adapters![0].sha256.slice(0, 12))
