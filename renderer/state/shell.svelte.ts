@@ -59,8 +59,8 @@ export class ShellState {
   }
 
   get isInspectorOpen(): boolean {
-    // In a small window the picture needs the room more, until the person asks.
-    return this.place('inspector', innerWidth >= 1500).value
+    // In a small window the picture of the Studio needs the room more, until the person asks.
+    return this.place('inspector', innerWidth >= 1500 || this.screen === 'gallery').value
   }
   set isInspectorOpen(value: boolean) {
     this.place('inspector', false).value = value
