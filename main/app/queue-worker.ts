@@ -169,7 +169,7 @@ export class QueueWorker {
     if (this.#next() !== entry) return // something changed meanwhile
     delete entry.stop
     this.#list.setStatus(entry, 'running')
-    Object.assign(job, { phase: 'loading', step: job.resumesAt ?? 0, startedAt: this.#now() })
+    Object.assign(job, { phase: 'waiting', step: job.resumesAt ?? 0, startedAt: this.#now() })
     entry.interruptions++
     await this.#record.show([entry])
     const rest = timeAfter(entry, this.#list, this.#options.pace, this.#now)

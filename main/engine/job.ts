@@ -40,6 +40,9 @@ async function adapterFilesOf(networks: OpenNetworks): Promise<AdapterFiles> {
   return adapterFiles.files
 }
 
+/** Adapters that these networks have been opened with. */
+const readBefore = new WeakMap<OpenNetworks, Set<string>>()
+
 /**
  * All pictures of one job from `firstIndex` on, one after the other with consecutive seeds: a picture of a series then
  * is, to the byte, the one its seed makes alone. Those of a `batch` are drawn side by side, and are what they would be alone
@@ -65,8 +68,13 @@ async function* drawJob(job: EngineJob, networks: OpenNetworks, firstIndex: numb
   if (request.speed !== 'exact' && !networks.has('unet_shallow')) await addOuterLayers(job.modelFolder, networks)
   const choices = picturesOf(job)
   const first = networks.manifest.networks.filter((name) => name.startsWith('text_encoder') || name === 'unet')
-  if (choices.some(({ adapters }) => adapters.length > 0))
-    yield { type: 'phase', jobId, index: firstIndex, phase: 'loading' }
+  const wanted = choices.flatMap(({ adapters }) =>
+    adapters.map(({ file, rankBudget }) => `${rankBudget ?? ''} ${file}`),
+  )
+  const read = readBefore.get(networks) ?? new Set<string>()
+  readBefore.set(networks, read)
+  // Other weights of what is there are in place in a moment: nothing is loaded for them.
+  if (wanted.some((one) => !read.has(one))) yield { type: 'phase', jobId, index: firstIndex, phase: 'loading' }
   const steps = request.timesteps?.length ?? request.steps
   const files = await adapterFilesOf(networks)
   const appliedFrom = performance.now()
@@ -76,6 +84,7 @@ async function* drawJob(job: EngineJob, networks: OpenNetworks, firstIndex: numb
     networks,
     files,
   )
+  for (const one of wanted) read.add(one)
   // Their factors are joined when a step first wants them: done here, so that it is measured. The step finds them made.
   const [sample] = adapters.pictures.slice(firstIndex)
   if (sample && sample.applied.length > 0) {
