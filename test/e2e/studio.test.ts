@@ -1,7 +1,8 @@
-import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import type { ModelManifest } from '../../models/manifest.ts'
 import type { Bridge } from '../../preload/contract.ts'
 import { holdEngine } from './engine-pid.ts'
 import { openBrowser, openHost, type Host } from './host.ts'
@@ -119,6 +120,10 @@ describe('the first start', () => {
 describe('speed and guidance', () => {
   it('AC06 Speed sets steps, guidance and estimate together; a step by hand is Custom; "Back to" restores', async () => {
     await writeGuidance(inLibrary('agd'), await tinyShape(tinyModel()), 4)
+    // As many steps as a real model wants: what they take shows in the estimate, however quick this computer is.
+    const file = join(tinyModel(), 'model.json')
+    const manifest = JSON.parse(await readFile(file, 'utf8')) as ModelManifest
+    await writeFile(file, JSON.stringify({ ...manifest, defaults: { ...manifest.defaults, steps: 20 } }))
     await lookAgain()
     await page.getByTestId('generate').click()
     await picture().waitFor()
@@ -135,9 +140,9 @@ describe('speed and guidance', () => {
       found[name] = [await steps(), await picked('guidance-mode'), await picked('speed')]
     }
     expect(found).toEqual({
-      Quality: ['7', 'classic', 'quality'],
-      Draft: ['1', 'distilled', 'draft'],
-      Balanced: ['4', 'classic', 'balanced'],
+      Quality: ['36', 'classic', 'quality'],
+      Draft: ['4', 'distilled', 'draft'],
+      Balanced: ['20', 'classic', 'balanced'],
     })
     await pick('speed', 'Fast')
     expect(await page.getByTestId('speed-summary').textContent()).toContain('agd')
@@ -145,7 +150,7 @@ describe('speed and guidance', () => {
     expect([await picked('speed'), await steps(), await picked('guidance-mode')]).toEqual(['custom', '9', 'distilled'])
     expect(await page.getByTestId('speed-back').textContent()).toBe('Back to Fast')
     await page.getByTestId('speed-back').click()
-    expect([await picked('speed'), await steps()]).toEqual(['fast', '2'])
+    expect([await picked('speed'), await steps()]).toEqual(['fast', '8'])
     expect(await page.getByTestId('speed-back').count()).toBe(0)
   })
 
