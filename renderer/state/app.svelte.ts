@@ -71,6 +71,7 @@ export class AppModel {
     jobs: this.jobs,
     toasts: this.toasts,
     undo: this.undo,
+    undoScope: () => (this.shell.screen === 'studio' ? 'studio' : 'library'),
     edit: (recipe) => {
       this.studio.recall(recipe, 'all')
       this.library.follow()

@@ -6,13 +6,15 @@ import { invoke } from '../api.ts'
 import { t, tn } from '../strings.ts'
 import type { JobsState } from './jobs.svelte.ts'
 import type { ToastsState } from './toasts.svelte.ts'
-import type { UndoState } from './undo.svelte.ts'
+import type { UndoScope, UndoState } from './undo.svelte.ts'
 
 type Move = 'top' | 'bottom' | { before: string }
 type Parts = {
   jobs: JobsState
   toasts: ToastsState
   undo: UndoState
+  /** Among which steps those of the queue are: its dock is on every screen, and undo takes the screen's newest. */
+  undoScope: () => UndoScope
   /** Takes what a job was asked for into the form, and shows that. */
   edit: (recipe: RecalledRecipe) => void
   nameOfAdapter: (id: string) => string | undefined
@@ -152,7 +154,7 @@ export class QueueActions {
         await this.#try(async () => ({ undoId, count } = await invoke('jobs:clearWaiting', undefined)))
         isUndone = false
       }
-      this.#parts.undo.push({ label: t('Clear waiting'), scope: 'queue', undo, redo })
+      this.#parts.undo.push({ label: t('Clear waiting'), scope: this.#parts.undoScope(), undo, redo })
       this.#parts.toasts.show({ text, action: { label: t('Undo'), run: () => void undo() } })
     })
   }

@@ -225,6 +225,7 @@ it('AC26 says Stopping at once, starts no later step, and leaves no file', async
 })
 
 it('AC27 brings back what was cleared, in its order', async () => {
+  await page.getByTestId('prompt').fill('what was typed before stays')
   await pauseNow()
   await askEach(['one', 'two', 'three', 'four', 'five'])
   await openDock()
@@ -237,6 +238,7 @@ it('AC27 brings back what was cleared, in its order', async () => {
   await page.getByTestId('queue-toggle').focus()
   await page.keyboard.press('Control+z')
   await eventually(names).toEqual(['one', 'two', 'three', 'four', 'five'])
+  expect(await page.getByTestId('prompt').inputValue()).toBe('what was typed before stays')
 })
 
 it('AC28 keeps a picture that finds no room, stops and says so, and saves it when there is some', async () => {

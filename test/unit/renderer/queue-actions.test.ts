@@ -31,7 +31,15 @@ beforeEach(() => {
   toasts = new ToastsState()
   undo = new UndoState()
   const edit = (recipe: RecalledRecipe) => void edited.push(recipe)
-  queue = new QueueActions({ jobs, toasts, undo, edit, nameOfAdapter: (id) => (id === 'own/ink' ? 'Ink' : undefined) })
+  const undoScope = () => 'queue' as const
+  queue = new QueueActions({
+    jobs,
+    toasts,
+    undo,
+    undoScope,
+    edit,
+    nameOfAdapter: (id) => (id === 'own/ink' ? 'Ink' : undefined),
+  })
 })
 afterEach(() => vi.unstubAllGlobals())
 
