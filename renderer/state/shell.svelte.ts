@@ -13,6 +13,8 @@ export class ShellState {
   params = $state.raw<Readonly<Record<string, string>>>({})
   isPaletteOpen = $state(false)
   readonly #settings: SettingsState
+  /** When it opened; what was not chosen must not change under the person's hands. */
+  readonly #isWide = typeof innerWidth === 'number' && innerWidth >= 1500
   #places = $state.raw<Record<string, unknown>>({})
   #saving: ReturnType<typeof setTimeout> | undefined
 
@@ -60,7 +62,7 @@ export class ShellState {
 
   get isInspectorOpen(): boolean {
     // In a small window the picture of the Studio needs the room more, until the person asks.
-    return this.place('inspector', innerWidth >= 1500 || this.screen === 'gallery').value
+    return this.place('inspector', this.#isWide || this.screen === 'gallery').value
   }
   set isInspectorOpen(value: boolean) {
     this.place('inspector', false).value = value
