@@ -76,6 +76,7 @@ export function galleryCommands(app: AppModel, view: GalleryView): Command[] {
   const { gallery, library, shell } = app
   const group = t('Picture')
   const has = () => gallery.targets().length > 0
+  const isInspected = shell.place('galleryInspector', true)
   const inGrid = () => document.activeElement?.closest('[data-keys="grid"]') !== null
   return [
     {
@@ -96,7 +97,7 @@ export function galleryCommands(app: AppModel, view: GalleryView): Command[] {
     },
     {
       ...{ id: 'image-info', title: t('About this picture'), group, keys: ['i'] },
-      run: () => (shell.isInspectorOpen = !shell.isInspectorOpen),
+      run: () => (isInspected.value = !isInspected.value),
     },
     { id: 'image-look', title: t('Quick look'), group, keys: ['Space'], when: has, run: () => view.look('quick') },
     { id: 'image-full', title: t('Full screen'), group, keys: ['f'], when: has, run: () => view.look('full') },
