@@ -29,19 +29,6 @@ export function pictureCommands(app: AppModel): Command[] {
     recall('image-remix', t('Remix: all but the seed'), 'remix', ['r']),
     recall('image-adapters', t('Use its adapters'), 'adapters'),
     {
-      ...{ id: 'image-star', title: t('Star, or take the star away'), group, keys: ['.'], when: isHere },
-      run() {
-        const ids = targetsOf(app)
-        const known = (id: string) => gallery.pages.find(id) ?? app.library.find(id)
-        void gallery.star(ids, !ids.every((id) => known(id)?.isStarred))
-      },
-    },
-    {
-      ...{ id: 'image-bin', title: t('Move to the bin'), group, keys: ['Delete'] },
-      when: () => isHere() && !isInBin(),
-      run: () => void gallery.moveToBin(targetsOf(app)),
-    },
-    {
       ...{ id: 'image-restore', title: t('Restore from the bin'), group },
       when: () => isHere() && isInBin(),
       run: () => void gallery.restore(targetsOf(app)),
@@ -79,6 +66,19 @@ export function galleryCommands(app: AppModel, view: GalleryView): Command[] {
   const isInspected = shell.place('galleryInspector', true)
   const inGrid = () => document.activeElement?.closest('[data-keys="grid"]') !== null
   return [
+    {
+      ...{ id: 'gallery-star', title: t('Star, or take the star away'), group, keys: ['.'], when: has },
+      run() {
+        const ids = gallery.targets()
+        const known = (id: string) => gallery.pages.find(id) ?? library.find(id)
+        void gallery.star(ids, !ids.every((id) => known(id)?.isStarred))
+      },
+    },
+    {
+      ...{ id: 'gallery-bin', title: t('Move to the bin'), group, keys: ['Delete'] },
+      when: () => has() && gallery.scope !== 'bin',
+      run: () => void gallery.moveToBin(gallery.targets()),
+    },
     {
       ...{ id: 'image-seed', title: t('Use its seed'), group, keys: ['s'], when: has },
       run: () => void gallery.recall({ id: gallery.targets()[0] }, 'seed'),
