@@ -157,8 +157,10 @@ describe('a recipe', () => {
       ['p', 'prompt'],
       ['r', 'remix'],
     ]) {
-      await host.services.settings.change({ form: before, screen: 'gallery' })
+      await host.services.settings.change({ form: before, screen: 'studio' })
       await page.reload()
+      await page.getByTestId('screen-studio').waitFor() // whose keys are the same ones
+      await goToGallery()
       await card('an owl reads').click()
       await page.keyboard.press(key)
       await page.getByTestId('screen-studio').waitFor()

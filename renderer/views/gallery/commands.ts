@@ -12,8 +12,8 @@ export function targetsOf({ shell, gallery, library, jobs }: AppModel): string[]
   return id === undefined ? [] : [id]
 }
 
-/** What can be done with pictures on every screen that shows some. */
-export function pictureCommands(app: AppModel): Command[] {
+/** What can be done with a picture. The Studio has those of its canvas under the same names; each screen brings its own. */
+function pictureCommands(app: AppModel): Command[] {
   const { gallery, shell } = app
   const group = t('Picture')
   const isHere = () => (shell.screen === 'gallery' || shell.screen === 'studio') && targetsOf(app).length > 0
@@ -43,13 +43,6 @@ export function pictureCommands(app: AppModel): Command[] {
       run: () => void gallery.copyRecipe(first()),
     },
     { id: 'image-reveal', title: t('Show in folder'), group, when: isHere, run: () => void gallery.reveal(first()) },
-    {
-      ...{ id: 'gallery-import', title: t('Bring pictures into the gallery…'), group: t('Gallery') },
-      run() {
-        shell.go('gallery')
-        void gallery.import()
-      },
-    },
   ]
 }
 
@@ -66,6 +59,7 @@ export function galleryCommands(app: AppModel, view: GalleryView): Command[] {
   const isInspected = shell.place('galleryInspector', true)
   const inGrid = () => document.activeElement?.closest('[data-keys="grid"]') !== null
   return [
+    ...pictureCommands(app),
     {
       ...{ id: 'gallery-star', title: t('Star, or take the star away'), group, keys: ['.'], when: has },
       run() {
@@ -117,11 +111,19 @@ export function galleryCommands(app: AppModel, view: GalleryView): Command[] {
   ]
 }
 
-/** What works on every screen: commands, and pictures that are dropped on the window. Returns what ends it. */
+/** What works on every screen: pictures brought in by command, and pictures that are dropped on the window. Returns what ends it. */
 export function registerPictures(app: AppModel): () => void {
   const { commands, drops, gallery, shell } = app
   const ends = [
-    commands.register(pictureCommands(app)),
+    commands.register([
+      {
+        ...{ id: 'gallery-import', title: t('Bring pictures into the gallery…'), group: t('Gallery') },
+        run() {
+          shell.go('gallery')
+          void gallery.import()
+        },
+      },
+    ]),
     drops.register({
       id: 'picture-recipe',
       label: t('Load its recipe'),
