@@ -3,22 +3,13 @@ import type { Command } from '../../state/commands.svelte.ts'
 import type { RecallPart } from '../../state/recall.ts'
 import { t } from '../../strings.ts'
 
-/** What an action of a picture is for: those chosen in the Gallery, else the one on the canvas of the Studio. */
-export function targetsOf({ shell, gallery, library, jobs }: AppModel): string[] {
-  if (shell.screen === 'gallery') return gallery.targets()
-  const focused = document.activeElement?.closest<HTMLElement>('[data-image]')?.dataset.image
-  const shown = library.selected ?? (jobs.running ? undefined : library.newest)
-  const id = focused ?? shown?.id
-  return id === undefined ? [] : [id]
-}
-
 /** What can be done with a picture. The Studio has those of its canvas under the same names; each screen brings its own. */
 function pictureCommands(app: AppModel): Command[] {
-  const { gallery, shell } = app
+  const { gallery } = app
   const group = t('Picture')
-  const isHere = () => (shell.screen === 'gallery' || shell.screen === 'studio') && targetsOf(app).length > 0
-  const isInBin = () => shell.screen === 'gallery' && gallery.scope === 'bin'
-  const first = () => targetsOf(app)[0]
+  const isHere = () => gallery.targets().length > 0
+  const isInBin = () => gallery.scope === 'bin'
+  const first = () => gallery.targets()[0]
   const recall = (id: string, title: string, part: RecallPart, keys?: string[]): Command => ({
     ...{ id, title, group, when: isHere, ...(keys ? { keys } : {}) },
     run: () => void gallery.recall({ id: first() }, part),
@@ -31,7 +22,7 @@ function pictureCommands(app: AppModel): Command[] {
     {
       ...{ id: 'image-restore', title: t('Restore from the bin'), group },
       when: () => isHere() && isInBin(),
-      run: () => void gallery.restore(targetsOf(app)),
+      run: () => void gallery.restore(gallery.targets()),
     },
     {
       ...{ id: 'image-replay', title: t('Replay: make it again and compare'), group, when: isHere },
