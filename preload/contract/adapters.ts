@@ -147,7 +147,7 @@ export const AdapterRecord = AdapterCard.extend({
   /** Its picture, at an address that the window can show. */
   thumbUrl: z.string().optional(),
   /** Pictures made to show what it does. */
-  samples: z.array(z.string()),
+  samples: z.array(z.object({ id: z.string(), url: z.string() })),
   edited: z.array(z.string()),
 })
 export type AdapterRecord = z.infer<typeof AdapterRecord>

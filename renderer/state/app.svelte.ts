@@ -14,7 +14,7 @@ import { GalleryState } from './gallery.svelte.ts'
 import { JobsState } from './jobs.svelte.ts'
 import { LibraryState } from './library.svelte.ts'
 import { ModelsState } from './models.svelte.ts'
-import { OffersState } from './offers.svelte.ts'
+import { OffersState, type Intent } from './offers.svelte.ts'
 import { QueueActions } from './queue.svelte.ts'
 import { SetsState } from './sets.svelte.ts'
 import { SettingsState } from './settings.svelte.ts'
@@ -196,11 +196,11 @@ export class AppModel {
   }
 
   /** The system's own panel instead of a drop. */
-  async chooseAdapters(): Promise<void> {
+  async chooseAdapters(intent: Intent = 'use'): Promise<void> {
     await this.#try(async () => {
       const files = await invoke('adapters:choose', { what: 'files' })
       const named = files.map((file) => ({ file, name: file.split(/[\\/]/).at(-1) ?? file }))
-      if (named.length > 0) await this.offers.bring(named, 'use', false)
+      if (named.length > 0) await this.offers.bring(named, intent, false)
     })
   }
 

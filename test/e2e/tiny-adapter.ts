@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { Page } from 'playwright-core'
 import { modelShape, standardShape } from '../../models/adapters/shape.ts'
@@ -48,6 +48,45 @@ async function write(
     })
   await writeAdapter(file, layers, { shape, notes })
   return file
+}
+
+export type ManyOptions = {
+  /** Title and further notes of each, by its number. */
+  notesOf?: (index: number) => Record<string, string>
+  nameOf?: (index: number) => string
+}
+
+/**
+ * A library of many small adapters, each with numbers of its own. They are written without waiting for the disk: a
+ * thousand take a second.
+ */
+export async function writeManyAdapters(
+  folder: string,
+  modelFolder: string,
+  count: number,
+  { notesOf = () => ({}), nameOf = (i) => `look-${String(i).padStart(5, '0')}` }: ManyOptions = {},
+): Promise<void> {
+  const first = await writeTinyAdapter(`${folder}/.pattern`, modelFolder, { pattern: /mid_block.*attn1\.to_q$/ })
+  const bytes = await readFile(first)
+  await rm(first)
+  const headerBytes = Number(bytes.readBigUInt64LE())
+  const header = JSON.parse(bytes.toString('utf8', 8, 8 + headerBytes)) as Record<string, unknown>
+  const values = Float32Array.from({ length: (bytes.length - 8 - headerBytes) >> 2 }, (_, i) => Math.sin(i))
+  for (let from = 0; from < count; from += 50) {
+    const some = Array.from({ length: Math.min(50, count - from) }, (_, i) => from + i)
+    await Promise.all(
+      some.map(async (i) => {
+        const notes = Buffer.from(JSON.stringify({ ...header, __metadata__: { number: String(i), ...notesOf(i) } }))
+        const start = Buffer.alloc(8 + Math.ceil(notes.length / 8) * 8, ' ')
+        start.writeBigUInt64LE(BigInt(start.length - 8))
+        notes.copy(start, 8)
+        const own = values.map((value) => value * (1 + i / count))
+        const name = nameOf(i)
+        await mkdir(dirname(`${folder}/${name}`), { recursive: true })
+        await writeFile(`${folder}/${name}.safetensors`, Buffer.concat([start, Buffer.from(own.buffer)]))
+      }),
+    )
+  }
 }
 
 /** Files that PyTorch's old format, a cut download and a text are mistaken for adapters. */

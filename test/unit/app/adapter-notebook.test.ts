@@ -159,11 +159,14 @@ describe('pictures of adapters', () => {
     expect((await only()).thumbUrl).toBe(thumbUrl)
 
     await library.notebook.noteSample(id, 'a')
-    expect(await only()).toMatchObject({ thumbUrl, samples: ['a'] })
+    expect(await only()).toMatchObject({ thumbUrl, samples: [{ id: 'a', url: 'vignette-image://a/thumb' }] })
     await rm(join(home, 'adapters', 'ink.preview.png'))
     await listed()
     for (const image of ['b', 'c', 'd']) await library.notebook.noteSample(id, image)
-    expect(await only()).toMatchObject({ thumbUrl: 'vignette-image://b/thumb', samples: ['b', 'c', 'd'] })
+    expect(await only()).toMatchObject({
+      thumbUrl: 'vignette-image://b/thumb',
+      samples: [{ id: 'b' }, { id: 'c' }, { id: 'd' }],
+    })
   })
 
   it('are pictures, and of a size that a grid can hold', async () => {
