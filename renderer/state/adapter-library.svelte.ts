@@ -47,6 +47,8 @@ export class AdapterLibraryState {
   selected = $state.raw<ReadonlySet<string>>(idSet([]))
   /** Shown in the panel beside. */
   activeId = $state<string | undefined>()
+  /** The one in the grid that the keys are at. */
+  currentId = $state<string | undefined>()
   detail = $state.raw<AdapterDetail | undefined>()
   panel = $state<LibraryPanel | undefined>()
   bin = $state.raw<{ items: BinnedAdapter[]; bytes: number } | undefined>()
@@ -63,10 +65,11 @@ export class AdapterLibraryState {
   readonly active = $derived.by(() =>
     this.activeId === undefined ? undefined : this.#deps.adapters.find(this.activeId),
   )
-  /** What an action is about: the selection, else the one that is shown. */
+  /** What an action is about: the selection, else the one that the keys are at. */
   readonly chosen = $derived.by(() => {
     const { adapters } = this.#deps
-    const ids = this.selected.size > 0 ? [...this.selected] : this.activeId === undefined ? [] : [this.activeId]
+    const current = this.currentId ?? this.activeId
+    const ids = this.selected.size > 0 ? [...this.selected] : current === undefined ? [] : [current]
     return ids.map((id) => adapters.find(id)).filter((record) => record !== undefined)
   })
   readonly families = $derived.by(() =>
