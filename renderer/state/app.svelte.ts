@@ -35,7 +35,6 @@ export class AppModel {
   readonly toasts = new ToastsState()
   readonly undo = new UndoState()
   readonly drops = new DropsState()
-  readonly models = new ModelsState()
   readonly jobs = new JobsState()
   readonly library = new LibraryState()
   readonly adapters = new AdaptersState()
@@ -78,6 +77,12 @@ export class AppModel {
       this.shell.go('studio')
     },
     nameOfAdapter: (id) => this.adapters.find(id)?.name,
+  })
+  readonly models = new ModelsState({
+    ...{ drops: this.drops, jobs: this.jobs, shell: this.shell, toasts: this.toasts, undo: this.undo },
+    say: (text) => (this.announcer.polite = text),
+    choose: (model) => (this.form.model = model),
+    onProblem: (error) => (this.problem = reportError(error)),
   })
   version = $state('')
   device = $state.raw<DeviceReport | undefined>()

@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { extname, join } from 'node:path'
 import { chromium, type Browser, type Page } from 'playwright-core'
 import { answer } from '../../main/app/answer.ts'
+import type { ModelWorker } from '../../main/app/model-work.ts'
 import { createServices, type Services } from '../../main/app/services.ts'
 import { contentSecurityPolicy } from '../../main/electron/security.ts'
 import { EngineClient, forkChild, forkEngine } from '../../main/engine/client.ts'
@@ -22,6 +23,8 @@ export type Host = {
   revealed: string[]
   /** What the system's panel for choosing files answers next. */
   chosen: string[]
+  /** Processes that worked on models, in the order they were started. */
+  modelWorkers: { readonly pid?: number }[]
   close: () => Promise<void>
 }
 
@@ -43,6 +46,7 @@ export async function openHost(browser: Browser, home: string): Promise<Host> {
   const revealed: string[] = []
   const complaints: string[] = []
   const chosen: string[] = []
+  const modelWorkers: Host['modelWorkers'] = []
   let send: (event: AppEvent) => void = () => {}
   const engine = new EngineClient(() => forkEngine(join(root, 'out/main/engine.cjs'), { execArgv: [] }), {
     device: 'cpu',
@@ -54,7 +58,11 @@ export async function openHost(browser: Browser, home: string): Promise<Host> {
     home,
     modelsFolder: join(home, 'models'),
     install: () => Promise.resolve(), // the tiny model is all these tests need
-    modelWorker: () => forkChild(join(root, 'out/main/model-worker.cjs'), { execArgv: [] }),
+    modelWorker() {
+      const worker: ModelWorker = forkChild(join(root, 'out/main/model-worker.cjs'), { execArgv: [] })
+      modelWorkers.push(worker)
+      return worker
+    },
     promptWorker: join(root, 'out/main/prompt-worker.cjs'),
     pictureWorker: () => forkPictures(join(root, 'out/main/picture-worker.cjs'), { execArgv: [] }),
     adapterWorker: join(root, 'out/main/adapter-worker.cjs'),
@@ -105,6 +113,7 @@ export async function openHost(browser: Browser, home: string): Promise<Host> {
     complaints,
     revealed,
     chosen,
+    modelWorkers,
     async close() {
       send = () => {}
       await page.close()
