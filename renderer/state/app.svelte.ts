@@ -52,7 +52,7 @@ export class AppModel {
     shareOf: (job) => this.jobs.batchShare(job),
     every: () => this.settings.get('announceEvery'),
   })
-  readonly offers = new OffersState(this.adapters, this.form.slots, (text) => (this.announcer.polite = text))
+  readonly offers = new OffersState(this.adapters, this.form.slots, (text) => (this.announcer.polite = text), this.undo)
   readonly sets = new SetsState({
     slots: this.form.slots,
     toasts: this.toasts,

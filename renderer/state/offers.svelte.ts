@@ -1,8 +1,10 @@
 import { reportError, type ErrorReport } from '../../models/errors.ts'
 import type { AdapterCandidate, AdapterRecord } from '../../preload/contract/adapters.ts'
 import { invoke } from '../api.ts'
+import { t } from '../strings.ts'
 import { canUse, type AdaptersState } from './adapters.svelte.ts'
 import type { SlotsState } from './slots.svelte.ts'
+import type { UndoState } from './undo.svelte.ts'
 
 /** A file that was dropped, pasted or chosen, and how far it has come. */
 export type Offer = {
@@ -32,6 +34,7 @@ export class OffersState {
   readonly #adapters: AdaptersState
   readonly #slots: SlotsState
   readonly #say: (text: string) => void
+  readonly #undo: UndoState | undefined
 
   readonly isOpen = $derived(this.all.length > 0)
   /** Those that a click on "Add all" takes. */
@@ -42,10 +45,11 @@ export class OffersState {
   readonly isBusy = $derived(this.all.some(({ stage }) => stage === 'reading' || stage === 'adding'))
   readonly summary = $derived(summaryOf(this.all))
 
-  constructor(adapters: AdaptersState, slots: SlotsState, say: (text: string) => void) {
+  constructor(adapters: AdaptersState, slots: SlotsState, say: (text: string) => void, undo?: UndoState) {
     this.#adapters = adapters
     this.#slots = slots
     this.#say = say
+    this.#undo = undo
   }
 
   async bring(files: readonly { file: string; name: string }[], intent: Intent, isLink: boolean): Promise<void> {
@@ -85,8 +89,38 @@ export class OffersState {
       })
       this.#change(file, { stage: 'added', adapter, isNew })
       this.#say(isNew ? `${adapter.name} is in the library.` : `You already have this as ${adapter.name}.`)
-      if (intent === 'use' && canUse(adapter)) this.#slots.add(adapter)
+      const isUsed = intent === 'use' && canUse(adapter) && !this.#slots.has(adapter.id)
+      if (isUsed) this.#slots.add(adapter)
+      if (isNew || isUsed) this.#remember(file, adapter, isNew, isUsed)
     })
+  }
+
+  /** The general undo takes it back as well, also when the cards are closed. */
+  #remember(file: string, adapter: AdapterRecord, isNew: boolean, isUsed: boolean): void {
+    let undoId: string | undefined
+    this.#undo?.push({
+      label: t('Add {name}', { name: adapter.name }),
+      scope: 'library',
+      undo: async () => {
+        if (this.all.find((one) => one.file === file)?.stage === 'undone') return // by its own button
+        undoId = await this.#takeBack(adapter, isNew)
+        this.#change(file, { stage: 'undone' })
+      },
+      redo: async () => {
+        if (isNew && undoId !== undefined) {
+          const back = await invoke('adapters:undo', { undoId, model: this.#adapters.model })
+          adapter = back.adapter ?? adapter
+        }
+        if (isUsed) this.#slots.add(adapter)
+        this.#change(file, { stage: 'added', adapter })
+      },
+    })
+  }
+
+  async #takeBack(adapter: AdapterRecord, isNew: boolean): Promise<string | undefined> {
+    this.#slots.remove(adapter.id)
+    if (this.#slots.waiting?.id === adapter.id) this.#slots.waiting = undefined
+    return isNew ? (await invoke('adapters:remove', { id: adapter.id })).undoId : undefined
   }
 
   async addAll(intent: Intent): Promise<void> {
@@ -102,9 +136,7 @@ export class OffersState {
     const { adapter, isNew } = this.all.find((one) => one.file === file) ?? {}
     if (!adapter) return
     await this.#try(file, async () => {
-      this.#slots.remove(adapter.id)
-      if (this.#slots.waiting?.id === adapter.id) this.#slots.waiting = undefined
-      if (isNew) await invoke('adapters:remove', { id: adapter.id })
+      await this.#takeBack(adapter, isNew ?? false)
       this.#change(file, { stage: 'undone' })
       this.#say(`${adapter.name} was taken out again.`)
     })

@@ -72,7 +72,7 @@ async function draw() {
 }
 
 describe('a file that is dropped', () => {
-  it('gets its verdict before anything is copied, a slot at its weight, and a picture that names it', async () => {
+  it('AC12 gets its verdict before any copy exists, a slot at the weight of its sidecar, a picture that names it; undo takes all back', async () => {
     const plain = await draw()
     const transfer = await transferOf(page, [ink])
     await page.dispatchEvent('body', 'dragover', { dataTransfer: transfer })
@@ -86,6 +86,12 @@ describe('a file that is dropped', () => {
     await page.getByTestId('offer-use').click()
     await page.getByTestId('offer-result').waitFor()
     expect(await inLibrary()).toEqual(['ink.safetensors'])
+    expect(await slot('ink').count()).toBe(1)
+    await page.getByTestId('offer-undo').click()
+    await eventually(inLibrary).toEqual([])
+    await eventually(() => page.getByTestId('slot').count()).toBe(0)
+    await page.getByTestId('offer-use').click()
+    await page.getByTestId('offer-result').waitFor()
     await page.getByTestId('offers-done').click()
     expect(await slot('ink').getByTestId('slot-weight').inputValue()).toBe('0.6')
     expect(await slot('ink').getByTestId('slot-status').textContent()).toBe('ready')
@@ -113,7 +119,7 @@ describe('a file that is dropped', () => {
     expect((await draw()).pixelSha256).not.toBe(plain.pixelSha256)
   })
 
-  it('of another family names both, takes no slot, and is kept only on request', async () => {
+  it('AC13 of another family names both, changes no slot, and is kept only on request', async () => {
     const foreign = await writeForeignAdapter(join(home.home, 'downloads', 'xl-look.safetensors'))
     await dropFiles(page, [foreign], 'use')
     await eventually(() => page.getByTestId('verdict').textContent()).toBe('Wrong family')
@@ -146,7 +152,7 @@ describe('a file that is dropped', () => {
     expect(await inLibrary()).toEqual(['ink.safetensors'])
   })
 
-  it('beside damaged and unsafe ones is added, and each of those says why not', async () => {
+  it('AC14 beside a cut one, a pickle and a text is added, and each of those is refused with its code', async () => {
     const bad = await writeBadFiles(join(home.home, 'bad'), await readFile(ink))
     await dropFiles(page, [bad.cut, bad.pickle, ink, bad.text], 'keep')
     await eventually(() => page.getByTestId('offers-summary').textContent()).toBe('4 files: 1 usable, 3 refused.')
@@ -284,7 +290,7 @@ describe('slots', () => {
   })
 })
 
-it('asks which adapter gives its place when all eight slots are taken, and proposes the weakest', async () => {
+it('AC18 asks which adapter gives its place when all eight slots are taken, and proposes the weakest', async () => {
   for (let i = 1; i <= 9; i++) {
     await writeTinyAdapter(join(home.home, 'adapters', `look-${i}.safetensors`), model(), {
       seed: i,
