@@ -24,6 +24,10 @@ export class Announcer {
     this.#every = every
   }
 
+  say(text: string): void {
+    this.polite = this.polite === text ? `${text}\u00a0` : text // the same words again are heard only when they differ
+  }
+
   apply(event: AppEvent): void {
     if (event.type === 'jobs:changed') event.jobs.forEach((job) => this.#jobChanged(job))
     else if (event.type === 'batch:finished') this.#batchFinished(event)

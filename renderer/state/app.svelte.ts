@@ -3,12 +3,13 @@ import type { AppEvent } from '../../preload/contract.ts'
 import type { GenerateRequestInput } from '../../preload/contract/generate.ts'
 import type { DeviceReport } from '../../preload/contract/models.ts'
 import { invoke, onEvent } from '../api.ts'
+import { t } from '../strings.ts'
 import { AdapterLibraryState } from './adapter-library.svelte.ts'
 import { AdaptersState } from './adapters.svelte.ts'
 import { Announcer } from './announcer.svelte.ts'
 import { CommandsState } from './commands.svelte.ts'
 import { DeskState } from './desk.svelte.ts'
-import { DropsState } from './drops.svelte.ts'
+import { DropsState, nameOf } from './drops.svelte.ts'
 import { FormState } from './form.svelte.ts'
 import { GalleryState } from './gallery.svelte.ts'
 import { JobsState } from './jobs.svelte.ts'
@@ -21,7 +22,9 @@ import { SettingsState } from './settings.svelte.ts'
 import { ShellState } from './shell.svelte.ts'
 import { StudioState } from './studio.svelte.ts'
 import { ToastsState } from './toasts.svelte.ts'
-import { UndoState } from './undo.svelte.ts'
+import { UndoState, type UndoStep } from './undo.svelte.ts'
+
+const undoMs = 10_000
 
 /**
  * The window's picture of the application. Everything in it comes from `app:state` and the events after it, so a
@@ -31,10 +34,10 @@ export class AppModel {
   readonly settings = new SettingsState((error) => (this.problem = reportError(error)))
   readonly desk = new DeskState((error) => (this.problem = reportError(error)))
   readonly shell = new ShellState(this.settings)
-  readonly commands = new CommandsState(() => this.settings.get('shortcuts'))
+  readonly commands = new CommandsState(this.settings)
   readonly toasts = new ToastsState()
-  readonly undo = new UndoState()
-  readonly drops = new DropsState()
+  readonly undo = new UndoState((error) => this.report(error))
+  readonly drops = new DropsState((text) => this.toasts.show({ text }))
   readonly jobs = new JobsState()
   readonly library = new LibraryState()
   readonly adapters = new AdaptersState()
@@ -46,7 +49,7 @@ export class AppModel {
       this.studio.recall(recipe, part)
       this.shell.go('studio')
     },
-    onProblem: (error) => this.#say(error),
+    onProblem: (error) => this.report(error),
   })
   readonly announcer = new Announcer({
     shareOf: (job) => this.jobs.batchShare(job),
@@ -155,6 +158,9 @@ export class AppModel {
       case 'app:command':
         this.commands.run(event.id)
         break
+      case 'app:files':
+        this.drops.take(event.files.map((file) => ({ file, name: nameOf(file) })))
+        break
     }
   }
 
@@ -209,6 +215,14 @@ export class AppModel {
     })
   }
 
+  /** The menu's way to bring files in: the same as dropping them. */
+  async chooseFiles(): Promise<void> {
+    await this.#try(async () => {
+      const files = await invoke('adapters:choose', { what: 'files' })
+      this.drops.offer(files.map((file) => ({ file, name: nameOf(file) })))
+    })
+  }
+
   async linkFolder(): Promise<void> {
     await this.#try(async () => {
       for (const folder of await invoke('adapters:choose', { what: 'folder' }))
@@ -245,10 +259,17 @@ export class AppModel {
     void this.#try(() => invoke('settings:save', { isWelcomeDismissed: true }))
   }
 
-  /** What went wrong on a screen that has no place of its own for it. */
-  #say(error: unknown): void {
+  /** Says that something was done and how to take it back: for ten seconds here, later with the keys for undoing. */
+  offerUndo(step: UndoStep, text: string): void {
+    const undo = { label: t('Undo'), run: () => void this.undo.take(step) }
+    this.undo.push(step)
+    this.toasts.show({ text, action: undo, ms: undoMs })
+  }
+
+  /** Something failed that has no place of its own on the screen. */
+  report(error: unknown): void {
     const { message, hint } = reportError(error)
-    this.toasts.show({ text: [message, hint].filter(Boolean).join(' '), tone: 'bad', ms: 10_000 })
+    this.toasts.show({ text: hint ? `${message} ${hint}` : message, tone: 'bad' })
   }
 
   async #try(action: () => Promise<unknown>): Promise<void> {

@@ -26,15 +26,29 @@ export const scheduleLabels: Record<ScheduleName, string> = {
   ddim_uniform: 'DDIM uniform',
 }
 
-/** What the screens are called, in the order of the rail. */
-export const screenTitles: Record<ScreenName, string> = {
-  studio: t('Studio'),
-  story: t('Story'),
-  characters: t('Characters'),
-  adapters: t('Adapters'),
-  models: t('Models'),
-  gallery: t('Gallery'),
-  settings: t('Settings'),
+/** What the screens are called, in the order of the rail and in the language now. */
+export const screenTitles: Readonly<Record<ScreenName, string>> = {
+  get studio() {
+    return t('Studio')
+  },
+  get story() {
+    return t('Story')
+  },
+  get characters() {
+    return t('Characters')
+  },
+  get adapters() {
+    return t('Adapters')
+  },
+  get models() {
+    return t('Models')
+  },
+  get gallery() {
+    return t('Gallery')
+  },
+  get settings() {
+    return t('Settings')
+  },
 }
 
 export const paceLabels = {

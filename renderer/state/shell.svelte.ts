@@ -12,6 +12,10 @@ export class ShellState {
   /** What a screen was asked to show when it was gone to, e.g. `{ image: id }`. */
   params = $state.raw<Readonly<Record<string, string>>>({})
   isPaletteOpen = $state(false)
+  areShortcutsOpen = $state(false)
+  areMessagesOpen = $state(false)
+  /** What Escape closes, the top-most last. Dialogs are not among them: they close themselves. */
+  #layers: (() => void)[] = []
   readonly #settings: SettingsState
   /** When it opened; what was not chosen must not change under the person's hands. */
   readonly #isWide = typeof innerWidth === 'number' && innerWidth >= 1500
@@ -35,6 +39,19 @@ export class ShellState {
     if (this.screen === screen) return
     this.screen = screen
     this.#settings.set({ screen })
+  }
+
+  /** Something lies over the screen until it is closed, or Escape closes it. Returns what says that it is gone. */
+  addLayer(close: () => void): () => void {
+    this.#layers.push(close)
+    return () => (this.#layers = this.#layers.filter((one) => one !== close))
+  }
+
+  /** False when nothing was open. */
+  closeTopLayer(): boolean {
+    const close = this.#layers.at(-1)
+    close?.()
+    return close !== undefined
   }
 
   /** A remembered value, by a name of its own. */

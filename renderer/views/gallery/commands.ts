@@ -87,7 +87,7 @@ export function galleryCommands(app: AppModel, view: GalleryView): Command[] {
     { id: 'image-look', title: t('Quick look'), group, keys: ['Space'], when: has, run: () => view.look('quick') },
     { id: 'image-full', title: t('Full screen'), group, keys: ['f'], when: has, run: () => view.look('full') },
     {
-      ...{ id: 'gallery-search', title: t('Search pictures'), group: t('Gallery'), keys: ['Mod+f'] },
+      ...{ id: 'search', title: t('Search pictures'), group: t('Gallery'), keys: ['Mod+f'] },
       run: view.search,
     },
     {

@@ -148,7 +148,7 @@ describe('the queue as the window sees it', () => {
     expect(values.at(-1)).toBe(1)
   })
 
-  it('is announced at the quarters, once each, and at its end', () => {
+  it('AC52 is announced at the quarters, once each, and at its end', () => {
     const announcer = new Announcer()
     const heard: string[] = []
     const listen = () => heard.at(-1) !== announcer.polite && heard.push(announcer.polite)
@@ -175,7 +175,7 @@ describe('the queue as the window sees it', () => {
     expect(announcer.assertive).toBe('The disk is full. Free some.')
   })
 
-  it('is announced as a batch: its own quarters, and one word at its end', () => {
+  it('AC52 is announced as a batch: its own quarters, and one word at its end', () => {
     const jobs = new JobsState()
     const announcer = new Announcer({ shareOf: (one) => jobs.batchShare(one) })
     const heard: string[] = []

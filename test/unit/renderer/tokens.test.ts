@@ -1,9 +1,11 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 
-// Contrast by WCAG 2.2: text 4.5:1, borders of controls and the focus ring 3:1, in both themes.
+// Contrast by WCAG 2.2: text 4.5:1, borders of controls and the focus ring 3:1, in all themes; in high contrast
+// 7:1 and 4.5:1.
 const css = readFileSync(new URL('../../../renderer/styles/tokens.css', import.meta.url), 'utf8')
-const [light, dark] = [css.indexOf(':root {'), css.indexOf('prefers-color-scheme: dark')].map((at) => {
+const themes = [':root {', "[data-theme='dark'] {", "[data-theme='contrast'] {"].map((head) => {
+  const at = css.indexOf(head)
   const block = css.slice(at, css.indexOf('\n}\n', at))
   return Object.fromEntries([...block.matchAll(/--([\w-]+): (#[0-9a-f]{6})/g)].map(([, name, value]) => [name, value]))
 })
@@ -41,14 +43,24 @@ const parts = [
   ['accent', 'canvas'],
 ]
 
+const colours = Object.keys(themes[0])
+
+// The theme "system" is one of the three: see appearance.test.ts.
 describe.each([
-  ['light', light],
-  ['dark', dark],
-])('the %s theme', (_, theme) => {
+  ['light', themes[0], 4.5, 3],
+  ['dark', themes[1], 4.5, 3],
+  ['high contrast', themes[2], 7, 4.5],
+] as const)('the %s theme', (_, theme, least, leastOfParts) => {
+  it('has a colour for everything', () => expect(Object.keys(theme).sort()).toEqual([...colours].sort()))
   it.each(text)('%s on %s can be read', (front, back) =>
-    expect(contrast(theme[front], theme[back])).toBeGreaterThanOrEqual(4.5),
+    expect(contrast(theme[front], theme[back])).toBeGreaterThanOrEqual(least),
   )
   it.each(parts)('%s on %s can be seen', (front, back) =>
-    expect(contrast(theme[front], theme[back])).toBeGreaterThanOrEqual(3),
+    expect(contrast(theme[front], theme[back])).toBeGreaterThanOrEqual(leastOfParts),
   )
+})
+
+it('leaves every colour to the system where the person has set colours of their own', () => {
+  const forced = css.slice(css.indexOf('@media (forced-colors: active)'))
+  for (const name of colours) expect(forced).toMatch(new RegExp(`--${name}: \\w+;`))
 })
