@@ -1,4 +1,3 @@
-import { untrack } from 'svelte'
 import { canonical, isPlain, keysText, pressedKeys } from './keys.ts'
 import type { SettingsState } from './settings.svelte.ts'
 import { allShortcuts, type KeyScope, type Shortcut } from './shortcuts.ts'
@@ -31,6 +30,8 @@ const remembered = 8
 /** All that can be done by name or key. Views add theirs while they are shown. */
 export class CommandsState {
   all = $state.raw<Command[]>([])
+  /** The same, not as a signal: where an effect ends, a signal still has the value it had when that effect ran. */
+  #list: readonly Command[] = []
   readonly #settings: Pick<SettingsState, 'get' | 'set' | 'reset'>
   /** Ids of the commands that were chosen by name, newest first. */
   recent = $state.raw<string[]>([])
@@ -53,10 +54,13 @@ export class CommandsState {
 
   /** Returns what takes them away again. The same id from two views: the later goes first, where its `when` allows. */
   register(commands: readonly Command[]): () => void {
-    return untrack(() => {
-      this.all = [...this.all, ...commands]
-      return () => untrack(() => (this.all = this.all.filter((command) => !commands.includes(command))))
-    })
+    this.#setAll([...this.#list, ...commands])
+    return () => this.#setAll(this.#list.filter((command) => !commands.includes(command)))
+  }
+
+  #setAll(commands: readonly Command[]): void {
+    this.#list = commands
+    this.all = [...commands]
   }
 
   /** The command of this id that can run now, else one that cannot. */

@@ -1,4 +1,3 @@
-import { untrack } from 'svelte'
 import { tn } from '../strings.ts'
 
 export type FileKind = 'adapter' | 'model' | 'image' | 'text' | 'recipe' | 'folder' | 'unknown'
@@ -54,6 +53,8 @@ export function possibleKinds({ kind, type }: DraggedItem): FileKind[] {
 /** What can be done with files that are dragged, pasted or chosen. */
 export class DropsState {
   all = $state.raw<DropTarget[]>([])
+  /** The same, not as a signal: where an effect ends, a signal still has the value it had when that effect ran. */
+  #list: readonly DropTarget[] = []
   /** What is over the window now. */
   dragged = $state.raw<readonly DraggedItem[]>([])
   /** Alt is held: files stay where they lie. */
@@ -76,10 +77,13 @@ export class DropsState {
 
   /** Returns what takes it away again. */
   register(target: DropTarget): () => void {
-    return untrack(() => {
-      this.all = [...this.all.filter(({ id }) => id !== target.id), target]
-      return () => untrack(() => (this.all = this.all.filter((one) => one !== target)))
-    })
+    this.#setAll([...this.#list.filter(({ id }) => id !== target.id), target])
+    return () => this.#setAll(this.#list.filter((one) => one !== target))
+  }
+
+  #setAll(targets: readonly DropTarget[]): void {
+    this.#list = targets
+    this.all = [...targets]
   }
 
   /** Those that accept a file. */

@@ -44,12 +44,12 @@ export async function tinyHome(): Promise<Home> {
     [0.5, 0.5, 0.5],
   ]
   await writeFile(file, JSON.stringify(manifest))
-  return { home, remove: () => rm(home, { recursive: true, force: true }) }
+  return { home, remove: () => rm(home, { recursive: true, force: true, maxRetries: 5 }) }
 }
 
 /** A home folder of its own with the same model. */
 export async function copyHome(from: Home): Promise<Home> {
   const home = await mkdtemp(join(tmpdir(), 'vignette-e2e-'))
   await cp(join(from.home, 'models'), join(home, 'models'), { recursive: true })
-  return { home, remove: () => rm(home, { recursive: true, force: true }) }
+  return { home, remove: () => rm(home, { recursive: true, force: true, maxRetries: 5 }) }
 }
