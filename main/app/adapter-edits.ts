@@ -1,5 +1,6 @@
 import * as z from 'zod'
 import { AdapterEdit, type AdapterChange } from '../../preload/contract/adapters.ts'
+import { breaths } from './breath.ts'
 import { JsonFile, readJson } from './files.ts'
 
 /** What the person and the time have made of one content. */
@@ -41,7 +42,11 @@ export class AdapterEdits {
   /** Resolves with what was there before, once the change is on the disk. */
   async change(prints: readonly string[], change: Partial<AdapterChange>): Promise<[string, StoredEdit][]> {
     const before = prints.map((print): [string, StoredEdit] => [print, this.of(print)])
-    for (const [print, edit] of before) this.#set(print, changed(edit, change))
+    const breathe = breaths()
+    for (const [print, edit] of before) {
+      this.#set(print, changed(edit, change))
+      await breathe()
+    }
     await this.#file.save()
     return before
   }
@@ -98,7 +103,7 @@ function changed(edit: StoredEdit, change: Partial<AdapterChange>): StoredEdit {
 
 /** Each once, whatever its capitals. */
 function words(own: readonly string[], added: readonly string[] = [], removed: readonly string[] = []): string[] {
-  const key = (word: string) => word.toLocaleLowerCase()
+  const key = (word: string) => word.toLowerCase()
   const out = new Set(removed.map(key))
   const all = new Map<string, string>()
   for (const word of [...own, ...added].map((one) => one.trim()).filter(Boolean)) {

@@ -125,7 +125,7 @@ export class AdapterNotebook {
         })
         done++
       }
-      this.#parts.shelf.refreshTwins()
+      await this.#parts.shelf.refreshTwins()
     } catch (error) {
       if (!controller.signal.aborted) throw error
     } finally {

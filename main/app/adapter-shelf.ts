@@ -7,7 +7,7 @@ import type { AdapterEdits } from './adapter-edits.ts'
 import { filesIn, idOfFile, placeOfFile, type AdapterPlace, type FoundFile } from './adapter-places.ts'
 import type { AdapterReader, AdapterReading, Against } from './adapter-reader.ts'
 import type { AdapterThumbs } from './adapter-thumbs.ts'
-import { twinsOf } from './adapter-twins.ts'
+import { twinsOf, type TwinCandidate } from './adapter-twins.ts'
 import { breaths } from './breath.ts'
 
 export type ShelfParts = {
@@ -110,7 +110,7 @@ export class AdapterShelf {
     }
     await Promise.all(Array.from({ length: readers }, work))
     if (!signal.aborted) {
-      this.#noteMissing(places, paths)
+      await this.#noteMissing(places, paths)
       for (const id of this.#missing.keys()) {
         const record = this.#missingRecord(id, places)
         if (record && isNews(records.get(id), record)) changed.push(record)
@@ -121,7 +121,7 @@ export class AdapterShelf {
         records.delete(id)
         gone.push(id)
       }
-      changed.push(...this.#compareTwins(model))
+      changed.push(...(await this.#compareTwins(model)))
     }
     while (changed.length > mostAtOnce) {
       const rest = changed.splice(mostAtOnce)
@@ -150,12 +150,17 @@ export class AdapterShelf {
     this.#missing.delete(found.id)
     const record = this.#record(found, reading)
     this.#open(model, against.key).records.set(record.id, record)
-    this.#parts.emit({ type: 'adapters:changed', model, changed: [record, ...this.#compareTwins(model)], gone: [] })
+    this.#parts.emit({
+      type: 'adapters:changed',
+      model,
+      changed: [record, ...(await this.#compareTwins(model))],
+      gone: [],
+    })
     return this.#shown.get(model)?.records.get(record.id)
   }
 
   /** Takes it out of the lists, and out of what is remembered of files. */
-  hide(ids: readonly string[]): void {
+  async hide(ids: readonly string[]): Promise<void> {
     for (const id of ids) {
       const file = this.#found.get(id)?.file ?? this.#missing.get(id)
       if (file !== undefined) this.#parts.cache.forget(file)
@@ -164,7 +169,7 @@ export class AdapterShelf {
     }
     for (const [model, { records }] of this.#shown) {
       const gone = ids.filter((id) => records.delete(id))
-      const changed = this.#compareTwins(model)
+      const changed = await this.#compareTwins(model)
       if (gone.length > 0) this.#parts.emit({ type: 'adapters:changed', model, changed, gone })
     }
   }
@@ -197,9 +202,9 @@ export class AdapterShelf {
   }
 
   /** Duplicates anew, once hashes are known; tells every model's list. */
-  refreshTwins(): void {
+  async refreshTwins(): Promise<void> {
     for (const model of this.models) {
-      const changed = this.#compareTwins(model)
+      const changed = await this.#compareTwins(model)
       for (let i = 0; i < changed.length; i += mostAtOnce) {
         this.#parts.emit({ type: 'adapters:changed', model, changed: changed.slice(i, i + mostAtOnce), gone: [] })
       }
@@ -236,15 +241,18 @@ export class AdapterShelf {
   }
 
   /** What was read once and is not where it was. One that was only moved is not missing. */
-  #noteMissing(places: readonly AdapterPlace[], there: ReadonlySet<string>): void {
+  async #noteMissing(places: readonly AdapterPlace[], there: ReadonlySet<string>): Promise<void> {
     const { cache } = this.#parts
+    const breathe = breaths()
     const prints = new Set<string>()
     for (const file of there) {
       const print = cache.get(file)?.print
       if (print !== undefined) prints.add(print)
+      await breathe()
     }
     const missing = new Map<string, string>()
     for (const file of cache.files()) {
+      await breathe()
       if (there.has(file)) continue
       const known = cache.get(file)!
       const place = placeOfFile(places, file)
@@ -256,16 +264,21 @@ export class AdapterShelf {
   }
 
   /** Resolves with the records of a model that are duplicates now, or are none any more. */
-  #compareTwins(model: string): AdapterRecord[] {
+  async #compareTwins(model: string): Promise<AdapterRecord[]> {
     const { cache } = this.#parts
-    const candidates = [...this.#found.values()].flatMap(({ id, file, stamp }) => {
+    const breathe = breaths()
+    const candidates: TwinCandidate[] = []
+    for (const { id, file, stamp } of this.#found.values()) {
       const print = cache.get(file)?.print
-      return print === undefined ? [] : [{ id, print, ...given({ hash: cache.knownHash(file, stamp) }) }]
-    })
-    this.#twins = twinsOf(candidates)
+      const hash = cache.knownHash(file, stamp)
+      if (print !== undefined) candidates.push(hash === undefined ? { id, print } : { id, print, hash })
+      await breathe()
+    }
+    this.#twins = await twinsOf(candidates)
     const changed: AdapterRecord[] = []
     const records = this.#shown.get(model)?.records ?? new Map<string, AdapterRecord>()
     for (const [id, before] of records) {
+      await breathe()
       const twins = this.#twins.get(id)
       if (before.twins === twins) continue
       const record = { ...before, ...given({ twins }) }

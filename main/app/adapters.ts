@@ -259,7 +259,7 @@ export class AdapterLibrary {
             hint: `Take it out of ${place.path} yourself, or end the link to that folder.`,
           })
     }
-    this.#shelf.hide([id])
+    await this.#shelf.hide([id])
     return { undoId }
   }
 
@@ -355,18 +355,18 @@ export class AdapterLibrary {
     }
     const { place } = await this.#placeOf(id)
     if (place.kind === 'own') {
-      this.#shelf.hide([id])
+      await this.#shelf.hide([id])
       return this.#copy(file, model, { name: basename(missing) }, dirname(missing))
     }
     // Nothing is put into a folder of another program: the file is linked where it lies.
     await this.link(file)
-    this.#shelf.hide([id])
+    await this.#shelf.hide([id])
     return this.#show(linkedPlace(file), resolve(file), model)
   }
 
   /** Missing ones are not listed any more; what the person says of them stays for when they come back. */
   async forget(ids: readonly string[]): Promise<void> {
-    this.#shelf.hide(ids.filter((id) => this.#shelf.missingFile(id) !== undefined))
+    await this.#shelf.hide(ids.filter((id) => this.#shelf.missingFile(id) !== undefined))
     await this.#cache.save()
   }
 

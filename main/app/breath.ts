@@ -1,5 +1,5 @@
-/** As long as a piece of work may keep this process from anything else. */
-const turnMs = 5
+/** As long as one piece of work may keep this process from anything else; a few of them may follow each other. */
+const turnMs = 2
 
 /**
  * For loops over thousands of things: awaiting it lets other work in when this has gone on for a while, and costs

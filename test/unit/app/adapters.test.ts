@@ -60,7 +60,7 @@ async function writeLora(
 const listed = async (model = 'sd15') => {
   await library.scan(model) // the one that the last list began, which may have passed a change already
   await library.scan(model)
-  return library.list(model).adapters
+  return library.list(model).adapters.sort((a, b) => (a.id < b.id ? -1 : 1))
 }
 const tree = async (folder: string) => (await readdir(folder, { recursive: true }).catch(() => [])).sort()
 
@@ -167,11 +167,11 @@ describe('the list', () => {
     await library.link(folder)
     const all = await listed()
     expect(all.map(({ place, name, triggers }) => [place, name, triggers])).toEqual([
-      ['starter', 'warm', []],
       ['linked', 'ink', ['inkstyle']],
+      ['starter', 'warm', []],
     ])
-    await expect(library.remove(all[0].id)).rejects.toThrow('comes with Vignette')
-    await expect(library.remove(all[1].id)).rejects.toThrow('linked folder')
+    await expect(library.remove(all[1].id)).rejects.toThrow('comes with Vignette')
+    await expect(library.remove(all[0].id)).rejects.toThrow('linked folder')
     expect(await facts(folder)).toEqual(before)
     library = await open()
     expect(library.links).toEqual([folder])
@@ -233,17 +233,17 @@ describe('the list', () => {
     const file = await writeLora(join(home, 'adapters', 'ink.safetensors'), 1)
     const linked = await writeLora(join(home, 'loras', 'paper.safetensors'), 2)
     await library.link(join(home, 'loras'))
-    const ids = (await listed()).map(({ id }) => id)
-    await library.notebook.edit(ids, { rating: 4 })
+    const [paperId, inkId] = (await listed()).map(({ id }) => id)
+    await library.notebook.edit([inkId, paperId], { rating: 4 })
     await mkdir(join(home, 'adapters', 'new'))
     await rename(file, join(home, 'adapters', 'new', 'wet.safetensors'))
     const away = join(home, 'away.safetensors')
     await rename(linked, away)
     expect((await listed()).map(({ id, rating, isMissing }) => [id, rating, isMissing])).toEqual([
-      [ids[1], 4, true],
+      [paperId, 4, true],
       ['own/new/wet.safetensors', 4, undefined],
     ])
-    const adapter = await library.locate(ids[1], away, 'sd15')
+    const adapter = await library.locate(paperId, away, 'sd15')
     expect([adapter.place, adapter.rating, await library.fileOf(adapter.id)]).toEqual(['linked', 4, away])
     expect(await tree(join(home, 'loras'))).toEqual([])
     expect((await listed()).filter(({ isMissing }) => isMissing)).toEqual([])
