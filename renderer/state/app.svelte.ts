@@ -82,7 +82,7 @@ export class AppModel {
     nameOfAdapter: (id) => this.adapters.find(id)?.name,
   })
   readonly models = new ModelsState({
-    ...{ drops: this.drops, jobs: this.jobs, shell: this.shell, toasts: this.toasts, undo: this.undo },
+    ...{ jobs: this.jobs, shell: this.shell, toasts: this.toasts, undo: this.undo },
     say: (text) => (this.announcer.polite = text),
     choose: (model) => (this.form.model = model),
     onProblem: (error) => (this.problem = reportError(error)),

@@ -94,7 +94,7 @@ export class DropsState {
 
   /**
    * Files dropped on a place, or anywhere when it is left out. Each goes to that place if it accepts it or nobody does, so
-   * that a refusal is said; the others go to the first place that accepts them.
+   * that a refusal is said; the others go to the first place that accepts them, variants last.
    */
   take(files: readonly DroppedFile[], targetId?: string, isLink = false): void {
     if (files.length === 0) return
@@ -106,7 +106,8 @@ export class DropsState {
       const fallback =
         this.all.find(({ kinds }) => kinds.includes('unknown')) ??
         this.all.find(({ kinds }) => kinds.includes('adapter'))
-      const target = wanted && able.includes(wanted) ? wanted : (able[0] ?? wanted ?? fallback)
+      const usual = able.find(({ isVariant }) => !isVariant) ?? able[0]
+      const target = wanted && able.includes(wanted) ? wanted : (usual ?? wanted ?? fallback)
       if (!target) left.push(file)
       else {
         const group = taken.find((one) => one.target === target)

@@ -10,7 +10,6 @@ import type {
 } from '../../preload/contract/models.ts'
 import { invoke } from '../api.ts'
 import { t } from '../strings.ts'
-import type { DropsState } from './drops.svelte.ts'
 import type { JobsState } from './jobs.svelte.ts'
 import type { ShellState } from './shell.svelte.ts'
 import type { ToastsState } from './toasts.svelte.ts'
@@ -26,7 +25,6 @@ export type ModelOffer = {
 }
 
 export type ModelsDeps = {
-  drops: DropsState
   jobs: JobsState
   shell: ShellState
   toasts: ToastsState
@@ -59,13 +57,6 @@ export class ModelsState {
 
   constructor(deps: ModelsDeps) {
     this.#deps = deps
-    deps.drops.register({
-      id: 'model',
-      label: t('Add model'),
-      note: t('A checkpoint, or a folder with a model'),
-      kinds: ['model', 'folder'],
-      take: (files) => void this.bring(files.map(({ file }) => file)),
-    })
   }
 
   apply(event: AppEvent): void {

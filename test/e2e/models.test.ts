@@ -7,6 +7,7 @@ import { tinyLdmConfigs } from '../../scripts/ldm-layout.ts'
 import { writeRandomCheckpoint } from '../../scripts/random-checkpoint.ts'
 import { openBrowser, openHost, type Host } from './host.ts'
 import { savedPictures } from './pictures.ts'
+import { transferOf } from './tiny-adapter.ts'
 import { copyHome, ensureBuild, root, tinyHome, type Home } from './tiny-model.ts'
 
 // The Models screen in the built window: what it shows, and models on their way in and out.
@@ -212,6 +213,25 @@ describe('an import', () => {
     await shot('model-refused')
     await card('dreamy-v8').getByTestId('model-import').click()
     await eventually(() => row('dreamy-v8').count()).toBe(1)
+  })
+
+  it('begins with a drop on its place, from any screen, and a refusal there is said there', async () => {
+    await page.keyboard.press('Control+1')
+    await page.getByTestId('screen-studio').waitFor()
+    const transfer = await transferOf(page, [checkpoint])
+    await page.dispatchEvent('body', 'dragover', { dataTransfer: transfer })
+    await page.getByTestId('drop-overlay').waitFor()
+    await shot('model-drop')
+    await page.getByTestId('drop-model').dispatchEvent('drop', { dataTransfer: transfer })
+    await page.getByTestId('screen-models').waitFor()
+    await eventually(() => page.getByTestId('model-verdict').innerText()).toBe('Works here')
+    expect(await page.getByTestId('offers').count()).toBe(0)
+    await page.getByTestId('model-offers-done').click()
+    expect(await onDisk()).toEqual(['tiny'])
+    // Where nothing is said, a weight file is an adapter, whose card says that it is not.
+    await page.dispatchEvent('body', 'drop', { dataTransfer: transfer })
+    await eventually(() => page.getByTestId('verdict-card').getAttribute('data-fit')).toBe('refused')
+    expect(await page.getByTestId('model-offers').count()).toBe(0)
   })
 
   it('offers the models of linked folders where they lie', async () => {
