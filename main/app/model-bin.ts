@@ -4,7 +4,7 @@ import { basename, join } from 'node:path'
 
 // Models that were removed lie beside the others, on the same disk, where taking one away or bringing it back moves nothing.
 
-const binName = '.bin'
+export const binName = '.bin'
 const dayMs = 86_400_000
 
 /** Moves a model folder into the bin; the id that is returned brings it back. */

@@ -2,6 +2,7 @@ import { lstat, readdir, rm, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { StoragePart } from '../../preload/contract/app.ts'
 import type { Log } from './log.ts'
+import { binName } from './model-bin.ts'
 
 type PartId = StoragePart['id']
 
@@ -13,7 +14,7 @@ const namesOf: { id: PartId; names: RegExp }[] = [
   { id: 'bin', names: /^bin$/ },
   { id: 'stories', names: /^(stories|characters)$/ },
   { id: 'queue', names: /^(queue.*|checkpoints)$/ },
-  { id: 'index', names: /^(library\.db.*|thumbs|thumbnails|adapters.*\.json.*)$/ },
+  { id: 'index', names: /^(library\.db.*|own\.db.*|cache|adapter.*)$/ },
   { id: 'logs', names: /^logs$/ },
   { id: 'window', names: /^window$/ },
 ]
@@ -97,7 +98,12 @@ async function placesOf(home: string, modelsFolder: string): Promise<{ id: PartI
     id: namesOf.find((one) => one.names.test(name))?.id ?? ('other' as const),
     path: join(home, name),
   }))
-  return places.some(({ path }) => path === modelsFolder) ? places : [...places, { id: 'models', path: modelsFolder }]
+  // The models have a bin of their own, on their own disk.
+  const models = (await readdir(modelsFolder).catch(() => [])).map((name) => ({
+    id: name === binName ? ('bin' as const) : ('models' as const),
+    path: join(modelsFolder, name),
+  }))
+  return [...places.filter(({ path }) => path !== modelsFolder), ...models]
 }
 
 /** The size of each file below a path. Links are not followed: what they point to lies elsewhere. */

@@ -11,6 +11,7 @@ import { contentSecurityPolicy } from '../../main/electron/security.ts'
 import { EngineClient, forkChild, forkEngine } from '../../main/engine/client.ts'
 import { forkPictures } from '../../main/engine/picture-client.ts'
 import type { AppEvent, RequestName } from '../../preload/contract.ts'
+import type { MenuCommand } from '../../preload/contract/app.ts'
 import { root } from './tiny-model.ts'
 
 export type Host = {
@@ -21,6 +22,13 @@ export type Host = {
   complaints: string[]
   /** Files shown in the file manager. */
   revealed: string[]
+  /** Web pages shown in the person's browser, and what was said about leaving. */
+  links: string[]
+  quits: string[]
+  /** The native menu. */
+  menu: () => MenuCommand[]
+  /** Tells the page what main tells it unasked. */
+  tell: (event: AppEvent) => void
   /** What the system's panel for choosing files answers next. */
   chosen: string[]
   /** Processes that worked on models, in the order they were started. */
@@ -47,6 +55,9 @@ export async function openHost(browser: Browser, home: string): Promise<Host> {
   const complaints: string[] = []
   const chosen: string[] = []
   const modelWorkers: Host['modelWorkers'] = []
+  const links: string[] = []
+  const quits: string[] = []
+  let menu: MenuCommand[] = []
   let send: (event: AppEvent) => void = () => {}
   const engine = new EngineClient(() => forkEngine(join(root, 'out/main/engine.cjs'), { execArgv: [] }), {
     device: 'cpu',
@@ -67,6 +78,11 @@ export async function openHost(browser: Browser, home: string): Promise<Host> {
     pictureWorker: () => forkPictures(join(root, 'out/main/picture-worker.cjs'), { execArgv: [] }),
     adapterWorker: join(root, 'out/main/adapter-worker.cjs'),
     reveal: (file) => void revealed.push(file),
+    desktop: {
+      openLink: (url) => void links.push(url),
+      quit: (when) => void quits.push(when),
+      setMenu: (commands) => (menu = commands),
+    },
     dialogs: { choose: async () => [...chosen], saveAs: async (name) => join(home, name) },
     starterAdapters: join(home, 'starter-adapters'),
     emit: (event) => send(event),
@@ -112,6 +128,10 @@ export async function openHost(browser: Browser, home: string): Promise<Host> {
     engine,
     complaints,
     revealed,
+    links,
+    quits,
+    menu: () => menu,
+    tell: (event) => send(event),
     chosen,
     modelWorkers,
     async close() {

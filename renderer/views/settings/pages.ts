@@ -91,13 +91,13 @@ export function settingPages({ about, languages }: PageFacts): Page[] {
         { kind: 'part', id: 'links', label: t('Linked folders'), words: t('ComfyUI A1111 model folders') },
         { kind: 'part', id: 'storage', label: t('Location and size'), words: t('disk space bin empty folder') },
         {
-          ...{ kind: 'choice', key: 'binDays', label: t('Keep things in the bin for') },
+          ...{ kind: 'choice', key: 'binDays', label: t('Keep things in the bin') },
           hint: t('What has lain there for longer is deleted when Vignette starts.'),
           choices: [
             { value: 7, label: t('7 days') },
             { value: 30, label: t('30 days') },
             { value: 90, label: t('90 days') },
-            { value: 'never', label: t('Ever') },
+            { value: 'never', label: t('Always') },
           ],
         },
         {

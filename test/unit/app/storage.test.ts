@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { createLog } from '../../../main/app/log.ts'
+import { binName } from '../../../main/app/model-bin.ts'
 import { clearBin, Storage } from '../../../main/app/storage.ts'
 import type { StoragePart } from '../../../preload/contract/app.ts'
 
@@ -35,13 +36,14 @@ it('counts every file once, where it belongs', async () => {
   await put('pictures/2026/11/25/00001-7.png', 1000)
   await put('pictures/2026/11/25/00002-8.png', 500)
   await put('models/starter/unet.onnx', 4000)
+  await put(`models/${binName}/y/old/unet.onnx`, 70)
   await put('bin/adapters/x/a.safetensors', 30)
   await put('library.db', 200)
   await put('library.db-wal', 7)
   await put('notes.txt', 5)
   await symlink(join(home, 'models'), join(home, 'pictures', 'link'))
   await storage.measure()
-  expect(sizes()).toEqual({ pictures: 1500, models: 4000, bin: 30, index: 207, other: 5 })
+  expect(sizes()).toEqual({ pictures: 1500, models: 4000, bin: 100, index: 207, other: 5 })
   expect(states.at(-1)!.parts.find(({ id }) => id === 'pictures')).toMatchObject({ files: 2, isMeasured: true })
   expect(states.map(({ isMeasuring }) => isMeasuring)).toEqual([true, false])
 })
