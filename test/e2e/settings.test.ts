@@ -52,6 +52,14 @@ const setting = (key: string) => page.getByTestId(`setting-${key}`)
 const stored = () => host.services.settings.get()
 const press = (testId: string) => page.getByTestId(testId).click()
 
+function isRunning(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
+
 /** What assistive technology says beside the name of a control. */
 const descriptionOf = (testId: string) =>
   page.getByTestId(testId).evaluate((element) => {
@@ -165,11 +173,13 @@ describe('a setting', () => {
     const before = enginePid(process.pid)
     await goTo('performance')
     await eventually(() => page.getByTestId('device-report').textContent()).toContain('CPU')
-    await setting('threads').selectOption('1')
-    await page.getByTestId('setting-device-cpu').check({ force: true })
-    await eventually(() => stored()).toMatchObject({ threads: 1, device: 'cpu' })
-    await eventually(() => page.getByTestId('device-report').textContent()).toContain('It was chosen.')
-    await eventually(() => enginePid(process.pid)).not.toBe(before)
+    await setting('memoryPercent-number').fill('50')
+    await page.keyboard.press('Tab')
+    await eventually(() => stored().memoryPercent).toBe(50)
+    // The one that knows nothing of it ends at once, and the next comes when it is needed.
+    await eventually(() => isRunning(before)).toBe(false)
+    await host.services.warmUp()
+    expect(enginePid(process.pid)).not.toBe(before)
   })
 })
 

@@ -50,7 +50,7 @@ export function networkHandlers(parts: {
   const { version, settings, network } = parts
   return {
     'network:ledger': () => network.ledger(),
-    'network:checkUpdates': () => {
+    'network:checkUpdates': async () => {
       const address = settings.get().updateAddress ?? ''
       const refusal = network.refusal('update-check')
       if (refusal) throw refusal
