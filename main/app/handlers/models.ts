@@ -1,4 +1,4 @@
-import type { modelRequests } from '../../../preload/contract/models.ts'
+import type { DeviceReport, modelRequests } from '../../../preload/contract/models.ts'
 import type { HandlersOf } from '../answer.ts'
 import { capabilitiesOf } from '../capabilities.ts'
 import type { InstalledModels } from '../installed-models.ts'
@@ -10,12 +10,13 @@ export type ModelParts = {
   modelLibrary: ModelLibrary
   unloadModel: () => void
   dialogs: Dialogs
+  device: () => DeviceReport | undefined
 }
 
 export function modelHandlers(parts: ModelParts): HandlersOf<typeof modelRequests> {
-  const { models, modelLibrary: library, unloadModel, dialogs } = parts
+  const { models, modelLibrary: library, unloadModel, dialogs, device } = parts
   return {
-    'models:capabilities': async ({ model }) => capabilitiesOf((await models.find(model)).original),
+    'models:capabilities': async ({ model }) => capabilitiesOf((await models.find(model)).original, device()?.provider),
     'models:list': async () => {
       void library.lookForFiles()
       return { models: await library.records(), tasks: library.tasks(), found: library.found() }
