@@ -1,7 +1,6 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { performance } from 'node:perf_hooks'
 import type { Page } from 'playwright-core'
 import { ChildReader, readerThread } from '../main/app/adapter-child.ts'
 import { AdapterLibrary, adapterPaths } from '../main/app/adapters.ts'

@@ -66,7 +66,7 @@ it('AC20 shows a library of 5,000 with few cards in the page, and finds the righ
       i % 700 === 350 ? { vignette_trigger: 'heronfeather', vignette_title: `Heron ${i}` } : {},
   })
   await openLibrary()
-  await eventually(() => page.getByTestId('adapters-count').textContent()).toBe('5000 adapters')
+  await eventually(() => page.getByTestId('adapters-count').textContent()).toMatch(/^5,?000 adapters$/)
   const grid = page.getByTestId('adapters-grid')
   const mostCards = await grid.evaluate(async (view) => {
     let most = 0
@@ -85,7 +85,7 @@ it('AC20 shows a library of 5,000 with few cards in the page, and finds the righ
 
   await page.getByTestId('adapters-search').fill('heronfeather')
   await eventually(names).toEqual([350, 1050, 1750, 2450, 3150, 3850, 4550].map((i) => `Heron ${i}`))
-  expect(await page.getByTestId('adapters-count').textContent()).toBe('7 of 5000')
+  expect(await page.getByTestId('adapters-count').textContent()).toMatch(/^7 of 5,?000$/)
   await page.getByTestId('adapters-search').fill('shelf-7 look-00007')
   await eventually(names).toEqual(['look-00007'])
   await page.getByTestId('adapters-search').fill('nothing like it')
