@@ -51,18 +51,18 @@ export function useCatalogue(words: Catalogue, id = 'en'): void {
   language.words = words
 }
 
-/** A text for the screen. `{name}` is replaced by `values.name`; values are never read as markup or as marks. */
+/** A text for the screen. `{name}` is replaced by `values.name` as it is; values are never read as markup or as marks. */
 export function t(text: string, values: Values = {}): string {
   const found = language.words[text]
   return filled(typeof found === 'string' ? found : text, values)
 }
 
-/** A text that depends on a count, which is `{n}` in it. */
+/** A text that depends on a count, which is `{n}` in it, as the language writes large numbers. */
 export function tn(n: number, one: string, many: string, values: Values = {}): string {
   const found = language.words[many]
   const forms = typeof found === 'object' ? found : undefined
   const text = forms ? (forms[language.plurals.select(n)] ?? forms.other ?? many) : n === 1 ? one : many
-  return filled(text, { n, ...values })
+  return filled(text, { n: language.numbers.format(n), ...values })
 }
 
 /** Marks a text that is shown later through `t(variable)`, so that it is found for the catalogues. */
@@ -74,6 +74,6 @@ function filled(text: string, values: Values): string {
   const shown = language.isPseudo ? pseudo(text) : text
   return shown.replace(/\{(\w+)\}/g, (mark, name: string) => {
     const value = values[name]
-    return value === undefined ? mark : typeof value === 'number' ? language.numbers.format(value) : value
+    return value === undefined ? mark : String(value)
   })
 }

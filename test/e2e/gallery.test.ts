@@ -439,7 +439,7 @@ it('scrolls through ten thousand pictures with few of them in the page, and find
     await mkdir(join(home.home, 'pictures', day), { recursive: true })
   for (const file of files) await writeFile(join(home.home, 'pictures', file), bytes)
   await openGallery()
-  await eventually(() => page.getByTestId('gallery-count').textContent()).toBe('10000 pictures')
+  await eventually(() => page.getByTestId('gallery-count').textContent()).toBe('10,000 pictures')
   const grid = page.getByTestId('gallery-grid')
   const most = { cards: 0 }
   for (let part = 0; part <= 20; part++) {
