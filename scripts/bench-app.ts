@@ -7,7 +7,9 @@ import type { ElectronApplication, Page } from 'playwright-core'
 import type { Bridge } from '../preload/contract.ts'
 import { openApp, openDesk, type Desk } from '../test/e2e/electron.ts'
 import { savedPictures } from '../test/e2e/pictures.ts'
-import { copyHome, tinyHome } from '../test/e2e/tiny-model.ts'
+import { writeManyAdapters } from '../test/e2e/tiny-adapter.ts'
+import { copyHome, tinyHome, type Home } from '../test/e2e/tiny-model.ts'
+import { readingFigures, screenFigures, type Figure } from './bench-adapters.ts'
 
 // `npm run bench:app`: what the window costs, measured in the real application on this computer. Nothing is asserted here.
 
@@ -46,6 +48,7 @@ try {
     const home = await copyHome(template)
     await atWork(desk, home.home, Number(values.jobs))
     await home.remove()
+    await largeLibrary(desk, template)
   } finally {
     await template.remove()
   }
@@ -103,6 +106,27 @@ async function atWork(desk: Desk, home: string, count: number): Promise<void> {
   await page.waitForTimeout(3000)
   note('processor when idle, of one core', await idleCpu(app), '%', '1 %')
   await app.close()
+}
+
+/** Thousands of adapters: read without the window, then looked at in it. */
+async function largeLibrary(desk: Desk, template: Home): Promise<void> {
+  const home = await copyHome(template)
+  const model = join(home.home, 'models', 'tiny')
+  const tell = (figures: Figure[]) =>
+    figures.forEach(({ what, value, unit, budget }) => note(what, value, unit, budget))
+  tell(await readingFigures(2000, model))
+  await writeManyAdapters(join(home.home, 'adapters'), model, 5000)
+  const { app, page } = await openApp(desk, home.home)
+  await page.getByTestId('rail-adapters').click()
+  await page
+    .getByTestId('adapters-count')
+    .filter({ hasText: /5,?00\d/ })
+    .waitFor({ timeout: 60_000 })
+  await page.getByTestId('adapters-scan').waitFor({ state: 'detached', timeout: 60_000 })
+  await page.getByTestId('adapters-fitting').uncheck() // made for the tiny model, and the starter is chosen
+  tell(await screenFigures(page))
+  await app.close()
+  await home.remove()
 }
 
 /** Through the same door as the window's own button. */
