@@ -71,7 +71,12 @@ describe('the first start', () => {
     await page.getByTestId('shortcuts').waitFor()
     await page.keyboard.press('Escape')
     expect(await page.getByRole('dialog').count()).toBe(0)
-    expect(await card.getByTestId('welcome-folders').count()).toBe(1)
+    const folder = join(home.home, 'ComfyUI')
+    await mkdir(join(folder, 'models/loras'), { recursive: true })
+    host.chosen.push(folder)
+    await card.getByTestId('welcome-folders').click()
+    await page.getByTestId('screen-adapters').waitFor()
+    await eventually(() => page.getByRole('dialog').textContent()).toContain('ComfyUI')
   })
 })
 

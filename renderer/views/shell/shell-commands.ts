@@ -1,3 +1,4 @@
+import { tick } from 'svelte'
 import { screenNames, type ScreenName } from '../../../preload/limits.ts'
 import type { AppModel } from '../../state/app.svelte.ts'
 import type { Command } from '../../state/commands.svelte.ts'
@@ -57,7 +58,7 @@ export function shellCommands(app: AppModel): Command[] {
       words: 'import open add drop',
       when: () => drops.all.length > 0,
     }),
-    inWindow('bring-folders', () => shell.go('adapters', { link: 'folder' }), {
+    inWindow('bring-folders', bringFolders, {
       title: t('Bring in my model folders'),
       words: 'link import comfyui automatic1111',
     }),
@@ -76,6 +77,12 @@ export function shellCommands(app: AppModel): Command[] {
       settings.set({ density: settings.get('density') === 'compact' ? 'comfortable' : 'compact' }),
     ),
   ]
+
+  /** The screen of the adapters looks at a folder and says what is in it before anything is linked. */
+  function bringFolders() {
+    shell.go('adapters')
+    void tick().then(() => app.commands.run('adapters-folder'))
+  }
 
   function scaleText(by: number) {
     const textScale = Math.min(200, Math.max(80, settings.get('textScale') + by))
