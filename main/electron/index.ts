@@ -27,6 +27,8 @@ if (!app.commandLine.hasSwitch('no-sandbox')) app.enableSandbox()
 if (app.isPackaged)
   for (const name of ['remote-debugging-port', 'remote-debugging-pipe', 'remote-debugging-address'])
     app.commandLine.removeSwitch(name)
+// Failures on purpose are for tests (main/engine/fail.ts).
+if (app.isPackaged) delete process.env.VIGNETTE_E2E
 registerSchemes()
 
 /** Files of our other processes: in a packaged application they lie beside the archive that holds this one. */
