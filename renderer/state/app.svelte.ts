@@ -223,21 +223,6 @@ export class AppModel {
     })
   }
 
-  async linkFolder(): Promise<void> {
-    await this.#try(async () => {
-      for (const folder of await invoke('adapters:choose', { what: 'folder' }))
-        await invoke('adapters:link', { folder })
-      await this.listAdapters(this.adapters.model)
-    })
-  }
-
-  async unlinkAdapters(folder: string): Promise<void> {
-    await this.#try(async () => {
-      await invoke('adapters:unlink', { folder })
-      await this.listAdapters(this.adapters.model)
-    })
-  }
-
   async removeAdapter(id: string): Promise<void> {
     await this.#try(async () => {
       const name = this.adapters.find(id)?.name ?? id

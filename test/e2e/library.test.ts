@@ -150,6 +150,14 @@ describe('folders of other programs', () => {
     expect(host.complaints).toEqual([])
   })
 
+  it('are brought in from the card of the first start', async () => {
+    await page.keyboard.press('Control+1')
+    await page.getByTestId('welcome-folders').click()
+    await page.getByTestId('no-folders').waitFor()
+    await page.getByTestId('folders-done').click()
+    await page.getByTestId('screen-adapters').waitFor()
+  })
+
   it('keep what was said of their adapters when they are linked again', async () => {
     const { handlers } = host.services
     await handlers['adapters:link']({ folder: ui })
