@@ -191,8 +191,9 @@ export function takesText(target: Element): boolean {
   return target.closest('[contenteditable="true"], [contenteditable=""], [role="textbox"]') !== null
 }
 
-/** Keys that the control with the focus takes itself. */
+/** Keys that the control with the focus takes itself. A picture that is a button leaves Space to the quick look. */
 function ownsKey(target: Element, keys: string): boolean {
+  if (keys === 'Space' && target.matches('[data-image]')) return false
   if (keys === 'Space' || keys === 'Enter')
     return target.matches('button, a[href], summary, input, [role="switch"], [role="tab"], [role^="menuitem"]')
   return /Arrow|Home|End|Page/.test(keys) && target.matches('input, [role="slider"], [role="tab"], [role^="menuitem"]')
