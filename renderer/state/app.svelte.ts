@@ -1,3 +1,4 @@
+import { tick } from 'svelte'
 import { reportError, type ErrorReport } from '../../models/errors.ts'
 import type { AppEvent } from '../../preload/contract.ts'
 import type { GenerateRequestInput } from '../../preload/contract/generate.ts'
@@ -91,6 +92,8 @@ export class AppModel {
   device = $state.raw<DeviceReport | undefined>()
   samplePrompts = $state.raw<string[]>([])
   isLoaded = $state(false)
+  #shown!: () => void
+  readonly #isShown = new Promise<void>((resolve) => (this.#shown = resolve))
   isSettingUp = $state(false)
   isWelcomeDismissed = $state(true)
   /** What went wrong outside any job, e.g. a request that was refused. */
@@ -121,6 +124,7 @@ export class AppModel {
     early = undefined
     const stopStudio = this.studio.start()
     this.isLoaded = true
+    void tick().then(this.#shown)
     return () => {
       stopStudio()
       stop()
@@ -159,9 +163,15 @@ export class AppModel {
         this.commands.run(event.id)
         break
       case 'app:files':
-        this.drops.take(event.files.map((file) => ({ file, name: nameOf(file) })))
+        void this.#openFiles(event.files)
         break
     }
+  }
+
+  /** Files of a start come before there is a window to take them. */
+  async #openFiles(files: readonly string[]): Promise<void> {
+    await this.#isShown
+    this.drops.take(files.map((file) => ({ file, name: nameOf(file) })))
   }
 
   async generate(place: 'back' | 'front' = 'back'): Promise<void> {

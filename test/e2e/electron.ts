@@ -23,13 +23,19 @@ export function appEnv({ runtime, screen }: Desk, home: string): Record<string, 
 }
 
 /** Starts the built application and waits for its first screen. */
-export async function openApp(desk: Desk, home: string, extraEnv: Record<string, string> = {}): Promise<OpenApp> {
+export async function openApp(
+  desk: Desk,
+  home: string,
+  extraEnv: Record<string, string> = {},
+  files: readonly string[] = [],
+): Promise<OpenApp> {
   const env = { ...appEnv(desk, home), ...extraEnv }
-  const app = await _electron.launch({ executablePath: desk.runtime.path, args: [root, ...rootArguments()], env })
+  const args = [root, ...rootArguments(), ...files]
+  const app = await _electron.launch({ executablePath: desk.runtime.path, args, env })
   const page = await app.firstWindow()
   const complaints: string[] = []
   page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()))
   page.on('pageerror', (error) => complaints.push(String(error)))
-  await page.getByTestId('screen-studio').waitFor()
+  await page.locator('[data-testid^="screen-"]').first().waitFor()
   return { app, page, complaints }
 }
