@@ -30,7 +30,8 @@ afterAll(async () => {
 
 it('starts, sets up its own model and makes the picture that was waiting', async () => {
   await leaveQueue(home)
-  const { VIGNETTE_NODE: _, ...env } = process.env
+  const env: NodeJS.ProcessEnv = { ...process.env }
+  delete env.VIGNETTE_NODE
   const app = spawn(join(folder, 'vignette'), rootArguments(), {
     env: { ...env, ...desk.screen.env, VIGNETTE_HOME: home },
     stdio: 'ignore',
