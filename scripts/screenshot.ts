@@ -8,12 +8,12 @@ import sharp from 'sharp'
 import { resolveElectron, rootArguments, runtimeEnv } from './electron-runtime.ts'
 import { openScreen } from './virtual-screen.ts'
 
-// Takes the picture of the README: the real window, after it has made real pictures.
-//   npx tsx scripts/screenshot.ts [--out docs/screenshot.png] [--home FOLDER] [--scheme light|dark] [--seed 7]
+// Takes the pictures of the README: the real window, after it has made real pictures.
+//   npx tsx scripts/screenshot.ts [--out docs] [--home FOLDER] [--seed 7]
 // Needs a build (`npm run build`) and a model: the starter, or one in --home.
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '..')
-const limitBytes = 400_000
+const limitBytes = 300_000
 const prompts = [
   'a penguin in the snow at sunset, storybook style',
   'a cat in a purple dress holding a red balloon at the beach, storybook style',
@@ -24,9 +24,8 @@ const prompts = [
 
 const { values } = parseArgs({
   options: {
-    out: { type: 'string', default: join(root, 'docs/screenshot.png') },
+    out: { type: 'string', default: join(root, 'docs') },
     home: { type: 'string' },
-    scheme: { type: 'string', default: 'light' },
     seed: { type: 'string', default: '7' },
   },
 })
@@ -38,7 +37,7 @@ const env = { ...process.env, ...runtimeEnv(runtime), ...screen.env, VIGNETTE_HO
 const app = await _electron.launch({ executablePath: runtime.path, args: [root, ...rootArguments()], env })
 try {
   const page = await app.firstWindow()
-  await page.emulateMedia({ colorScheme: values.scheme === 'dark' ? 'dark' : 'light' })
+  await page.emulateMedia({ colorScheme: 'light' })
   await page.getByTestId('screen-studio').waitFor()
   for (const prompt of prompts) {
     await page.getByTestId('prompt').fill(prompt)
@@ -57,12 +56,24 @@ try {
   const failure = page.locator('[data-testid="error-card"], [data-testid="notice"]')
   if ((await failure.count()) > 0) throw new Error(await failure.first().innerText())
   await page.getByTestId('picture').waitFor()
-  await page.mouse.move(0, 0)
-  await page.evaluate(() => (document.activeElement as HTMLElement | null)?.blur())
-  await page.waitForTimeout(600) // the fade
-  await mkdir(dirname(values.out), { recursive: true })
-  await writeFile(values.out, await smallPng(await page.screenshot()))
-  console.log(`${values.out}, ${Math.round((await readFile(values.out)).length / 1000)} kB`)
+  await shoot('screenshot.png')
+  await page.getByTestId('rail-gallery').click()
+  await page.getByTestId('screen-gallery').waitFor()
+  await shoot('gallery.png')
+  await page.getByTestId('rail-adapters').click()
+  await page.getByTestId('screen-adapters').waitFor()
+  await page.emulateMedia({ colorScheme: 'dark' })
+  await shoot('adapters.png')
+
+  async function shoot(name: string): Promise<void> {
+    await page.mouse.move(0, 0)
+    await page.evaluate(() => (document.activeElement as HTMLElement | null)?.blur())
+    await page.waitForTimeout(1500) // fades, and pictures that load when they are seen
+    const file = join(values.out, name)
+    await mkdir(dirname(file), { recursive: true })
+    await writeFile(file, await smallPng(await page.screenshot()))
+    console.log(`${file}, ${Math.round((await readFile(file)).length / 1000)} kB`)
+  }
 } finally {
   await app.close()
   screen.close()
