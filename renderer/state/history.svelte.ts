@@ -33,7 +33,8 @@ export class StudioHistory {
     const key = parts.join()
     const now = this.#now()
     const open = this.#open
-    if (open && open.key === key && now - open.at < togetherMs) {
+    // A slot that comes, goes or moves is a step of its own, however quickly the next one follows.
+    if (open && open.key === key && key !== 'slots' && now - open.at < togetherMs) {
       open.at = now
       open.after = next
       return

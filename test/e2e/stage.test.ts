@@ -159,6 +159,18 @@ describe('slots', () => {
     expect(await names()).toEqual(['glow', 'ink'])
     await page.keyboard.press('Delete')
     expect(await names()).toEqual(['glow'])
+    await page.getByTestId('viewer').or(page.getByTestId('slot-add')).first().focus()
+    for (const expected of [
+      ['glow', 'ink'],
+      ['ink', 'glow'],
+    ]) {
+      await page.keyboard.press('Control+z')
+      await eventually(names).toEqual(expected)
+    }
+    await page.keyboard.press('Control+z')
+    await eventually(() => slot('ink').getByTestId('slot-on').getAttribute('aria-checked')).toBe('true')
+    await page.keyboard.press('Control+z')
+    await eventually(() => slot('ink').getByTestId('slot-weight').inputValue()).toBe('0.6')
   })
 })
 

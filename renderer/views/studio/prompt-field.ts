@@ -66,20 +66,3 @@ export function promptCommands(history: PromptHistory): Command[] {
 export function pastesAdapter(text: string): boolean {
   return /<(lora|lyco):/i.test(text)
 }
-
-/** "Ctrl ↵": keys as they are shown on a button. */
-export function keysText(keys: string | undefined): string {
-  const isMac = navigator.platform.startsWith('Mac')
-  const names: Record<string, string> = { Mod: isMac ? '⌘' : 'Ctrl', Alt: isMac ? '⌥' : 'Alt', Shift: '⇧', Enter: '↵' }
-  for (const [name, arrow] of [
-    ['Up', '↑'],
-    ['Down', '↓'],
-    ['Left', '←'],
-    ['Right', '→'],
-  ])
-    names[`Arrow${name}`] = arrow
-  return (keys ?? '')
-    .split('+')
-    .map((key) => names[key] ?? key)
-    .join(' ')
-}
