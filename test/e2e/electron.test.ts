@@ -91,8 +91,13 @@ it('AC03 comes back with its bounds, screen, prompt, seed, scroll and panel widt
   const bounds = { x: 40, y: 30, width: 1400, height: 760 }
   await app.evaluate(({ BrowserWindow }, bounds) => BrowserWindow.getAllWindows()[0].setBounds(bounds), bounds)
   // A page that is loaded again finds everything as well.
-  await invoke('settings:save', { places: { inspector: true } })
-  await page.reload()
+  // The page that goes may still write down what it knows of its places: until ours stands.
+  await eventually(async () => {
+    await invoke('settings:save', { places: { inspector: true } })
+    await page.reload()
+    await page.getByTestId('prompt').waitFor()
+    return page.getByTestId('inspector-splitter').count()
+  }).toBe(1)
   await page.getByTestId('prompt').fill('a harbour at noon')
   await page.getByTestId('seed').fill('4711')
   await page.keyboard.press('Tab')
