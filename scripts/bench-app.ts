@@ -90,14 +90,15 @@ async function atWork(desk: Desk, home: string, count: number): Promise<void> {
   await page.getByTestId('picture').waitFor({ timeout: 120_000 })
   note('screens: the slowest of six changes', await slowestScreen(page), 'ms', '150 ms')
 
-  await make(page, 1, 150)
+  await make(page, 8, 150) // longer than the typing takes
   await page.getByTestId('preview').first().waitFor({ timeout: 60_000 })
   note('typing while a picture is made: key to paint, 95 %', await typingLatency(page), 'ms', '50 ms')
   await cancelAll(page)
 
   const before = await uiMemory(app, page)
+  const there = (await savedPictures(home)).length
   await make(page, count, 2)
-  for (let done = 0; done < count; done = (await savedPictures(home)).length - 1) await page.waitForTimeout(1000)
+  for (let done = 0; done < count; done = (await savedPictures(home)).length - there) await page.waitForTimeout(1000)
   await page.waitForTimeout(2000)
   const after = await uiMemory(app, page)
   note(`memory of the window: grown over ${count} pictures`, (after.rss - before.rss) / 1024, 'MB', '50 MB')
@@ -155,8 +156,17 @@ function make(page: Page, count: number, steps: number): Promise<void> {
 }
 
 async function cancelAll(page: Page): Promise<void> {
-  await page.getByTestId('cancel').first().click()
-  await page.getByTestId('preview').first().waitFor({ state: 'detached', timeout: 60_000 })
+  await page.evaluate(async () => {
+    const { vignette } = window as unknown as { vignette: Bridge }
+    for (;;) {
+      const state = await vignette.invoke('app:state', undefined)
+      if (!state.ok) throw new Error(state.error.message)
+      const open = state.value.jobs.filter(({ status }) => status === 'waiting' || status === 'running')
+      if (open.length === 0) return
+      await vignette.invoke('jobs:cancel', { ids: open.map(({ id }) => id) })
+      await new Promise((resolve) => setTimeout(resolve, 200))
+    }
+  })
 }
 
 /** Time from a key press to the frame after it, for a hundred keys. */
