@@ -50,14 +50,14 @@ other:
 nonsense
   : [1
 `
-    expect(readExtraPaths(text, '/root')).toEqual([
+    expect(readExtraPaths(text, '/beside')).toEqual([
       { kind: 'is_default', path: '/data/comfy/true' },
       { kind: 'checkpoints', path: '/data/comfy/models/checkpoints' },
       { kind: 'loras', path: '/data/comfy/models/loras' },
       { kind: 'loras', path: '/data/comfy/more loras' },
-      { kind: 'loras', path: '/root/webui/models/Lora' },
-      { kind: 'loras', path: '/root/webui/models/LyCORIS' },
-      { kind: 'configs', path: '/root/webui/models/Stable-diffusion' },
+      { kind: 'loras', path: '/beside/webui/models/Lora' },
+      { kind: 'loras', path: '/beside/webui/models/LyCORIS' },
+      { kind: 'configs', path: '/beside/webui/models/Stable-diffusion' },
       { kind: 'vae', path: '/abs/vae' },
     ])
   })
