@@ -1,43 +1,19 @@
-import { readFile, mkdir } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Browser, Page } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { screenNames, type ScreenName } from '../../preload/limits.ts'
-import { openBrowser, openHost, type Host } from './host.ts'
-import { copyHome, ensureBuild, root, tinyHome, type Home } from './tiny-model.ts'
+import type { Host } from './host.ts'
+import { root } from './tiny-model.ts'
+import { eventually, host, page, screenshots, useWindow } from './window.ts'
 
-const screenshots = join(root, 'test/e2e/screenshots')
 const themes = ['light', 'dark', 'contrast'] as const
-
-let browser: Browser
-let template: Home
-let home: Home
-let host: Host
-let page: Page
 let axe: string
 
+useWindow()
 beforeAll(async () => {
-  ensureBuild()
-  await mkdir(screenshots, { recursive: true })
   axe = await readFile(join(root, 'node_modules/axe-core/axe.min.js'), 'utf8')
-  browser = await openBrowser()
-  template = await tinyHome()
-})
-afterAll(async () => {
-  await browser?.close()
-  await template?.remove()
-})
-beforeEach(async () => {
-  home = await copyHome(template)
-  host = await openHost(browser, home.home)
-  page = host.page
-})
-afterEach(async () => {
-  await host.close()
-  await home.remove()
 })
 
-const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 60_000 })
 const setSettings = (part: Parameters<Host['services']['handlers']['settings:save']>[0]) =>
   host.services.handlers['settings:save'](part)
 

@@ -1,8 +1,6 @@
-import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Browser, Page } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { openBrowser, openHost, type Host } from './host.ts'
+import { beforeEach, describe, expect, it } from 'vitest'
 import { savedPictures } from './pictures.ts'
 import {
   dropFiles,
@@ -12,47 +10,23 @@ import {
   writeForeignAdapter,
   writeTinyAdapter,
 } from './tiny-adapter.ts'
-import { copyHome, ensureBuild, root, tinyHome, type Home } from './tiny-model.ts'
+import { eventually, home, host, openWindow, page, shot, useWindow } from './window.ts'
 
-const screenshots = join(root, 'test/e2e/screenshots')
-
-let browser: Browser
-let template: Home
-let home: Home
-let host: Host
-let page: Page
 /** An adapter for the tiny model, with a trigger word and a weight of its own; it lies outside the library. */
 let ink: string
 
-beforeAll(async () => {
-  ensureBuild()
-  await mkdir(screenshots, { recursive: true })
-  browser = await openBrowser()
-  template = await tinyHome()
-})
-afterAll(async () => {
-  await browser?.close()
-  await template?.remove()
-})
+useWindow({ opens: false })
 beforeEach(async () => {
-  home = await copyHome(template)
   ink = await writeTinyAdapter(join(home.home, 'downloads', 'ink.safetensors'), model(), {
     notes: { triggers: ['inkstyle', 'wet brush'], weight: 0.6 },
   })
-  host = await openHost(browser, home.home)
-  page = host.page
-})
-afterEach(async () => {
-  await host.close()
-  await home.remove()
+  await openWindow()
 })
 
 const model = () => join(home.home, 'models', 'tiny')
-const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 60_000 })
 const inLibrary = async () => (await readdir(join(home.home, 'adapters')).catch(() => [])).sort()
 const slot = (name: string) => page.getByTestId('slot').filter({ hasText: name })
 const card = (name: string) => page.getByTestId('verdict-card').filter({ hasText: name })
-const shot = (name: string) => page.screenshot({ path: join(screenshots, `${name}.png`), animations: 'disabled' })
 
 async function dropAndUse(file: string): Promise<void> {
   await dropFiles(page, [file], 'use')

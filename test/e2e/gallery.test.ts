@@ -2,59 +2,26 @@ import { createHash } from 'node:crypto'
 import Database from 'libsql'
 import { cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import type { Browser, Page } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { beforeEach, describe, expect, it } from 'vitest'
 import { contentHash } from '../../models/adapters/content-hash.ts'
 import { readSafetensors } from '../../models/checkpoint/safetensors.ts'
 import type { GenerateRequest, GenerateRequestInput } from '../../preload/contract/generate.ts'
 import type { StudioForm } from '../../preload/contract/settings.ts'
 import { fillIndex } from '../../scripts/library-of.ts'
 import { a1111Text, comfyPrompt, placePicture, tinyRecipe, writePicture } from './gallery-pictures.ts'
-import { openBrowser, openHost, type Host } from './host.ts'
 import { writeTinyAdapter } from './tiny-adapter.ts'
-import { copyHome, ensureBuild, root, tinyHome, type Home } from './tiny-model.ts'
+import { eventually, home, host, openWindow, page, shot as shotOf, useWindow } from './window.ts'
 
-const screenshots = join(root, 'test/e2e/screenshots')
+useWindow({ opens: false })
 
-let browser: Browser
-let template: Home
-let home: Home
-let host: Host
-let page: Page
-
-beforeAll(async () => {
-  ensureBuild()
-  await mkdir(screenshots, { recursive: true })
-  browser = await openBrowser()
-  template = await tinyHome()
-})
-afterAll(async () => {
-  await browser?.close()
-  await template?.remove()
-})
-beforeEach(async () => {
-  home = await copyHome(template)
-})
-afterEach(async () => {
-  await host?.close()
-  await home.remove()
-})
-
-const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 60_000 })
 const card = (prompt: string) => page.getByTestId('picture-card').and(page.getByLabel(prompt, { exact: true }))
 const prompts = () =>
   page.getByTestId('picture-card').evaluateAll((cards) => cards.map((one) => one.getAttribute('aria-label')))
-const shot = (name: string) =>
-  page.screenshot({ path: join(screenshots, `gallery-${name}.png`), animations: 'disabled' })
+const shot = (name: string) => shotOf(`gallery-${name}`)
 const inspector = () => page.getByTestId('image-inspector')
 
-async function open(): Promise<void> {
-  host = await openHost(browser, home.home)
-  page = host.page
-}
-
 async function openGallery(): Promise<void> {
-  await open()
+  await openWindow()
   await goToGallery()
 }
 
@@ -322,7 +289,7 @@ describe('a picture that is made again', () => {
   it('AC48 is identical; and different, with the adapter named, once the adapter is another', async () => {
     const model = join(home.home, 'models', 'tiny')
     const ink = await writeTinyAdapter(join(home.home, 'adapters', 'ink.safetensors'), model)
-    await open()
+    await openWindow()
     await addJobs({
       ...{ prompt: 'a bear', model: 'tiny', seed: 3, steps: 2, preview: 'off' },
       adapters: [{ file: 'own/ink.safetensors', weight: 0.8 }],
@@ -416,7 +383,7 @@ it('says what is wrong with a broken file, and mends or removes it', async () =>
 })
 
 it('AC60 lists each of many pictures once, with its file', async () => {
-  await open()
+  await openWindow()
   for (const seed of [100, 150, 200, 250])
     await addJobs({ prompt: 'many', model: 'tiny', seed, steps: 1, preview: 'off', count: 50 })
   await expect.poll(() => host.services.library.list().length, { timeout: 280_000, interval: 500 }).toBe(200)

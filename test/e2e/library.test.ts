@@ -1,48 +1,20 @@
 import { mkdir, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Browser, Page } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { openBrowser, openHost, type Host } from './host.ts'
+import { beforeEach, describe, expect, it } from 'vitest'
 import { writeForeignAdapter, writeManyAdapters, writeTinyAdapter } from './tiny-adapter.ts'
-import { copyHome, ensureBuild, root, tinyHome, type Home } from './tiny-model.ts'
+import { root } from './tiny-model.ts'
+import { eventually, home, host, openWindow, page, shot, useWindow } from './window.ts'
 
-const screenshots = join(root, 'test/e2e/screenshots')
-
-let browser: Browser
-let template: Home
-let home: Home
-let host: Host
-let page: Page
-
-beforeAll(async () => {
-  ensureBuild()
-  await mkdir(screenshots, { recursive: true })
-  browser = await openBrowser()
-  template = await tinyHome()
-})
-afterAll(async () => {
-  await browser?.close()
-  await template?.remove()
-})
-beforeEach(async () => {
-  home = await copyHome(template)
-})
-afterEach(async () => {
-  await host?.close()
-  await home.remove()
-})
+useWindow({ opens: false })
 
 const model = () => join(home.home, 'models', 'tiny')
 const own = (name: string) => join(home.home, 'adapters', name)
-const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 60_000 })
-const shot = (name: string) => page.screenshot({ path: join(screenshots, `${name}.png`), animations: 'disabled' })
 const card = (name: string) => page.getByTestId('adapter-card').filter({ has: page.getByText(name, { exact: true }) })
 const names = () => page.getByTestId('adapter-card').locator('.name').allTextContents()
 const isRead = () => eventually(() => page.getByTestId('adapters-scan').count()).toBe(0)
 
 async function openLibrary(): Promise<void> {
-  host = await openHost(browser, home.home)
-  page = host.page
+  await openWindow()
   await page.keyboard.press('Control+4')
   await page.getByTestId('screen-adapters').waitFor()
   await isRead()

@@ -1,51 +1,27 @@
 import { existsSync } from 'node:fs'
 import { cp, mkdir, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Browser, Page } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { tinyLdmConfigs } from '../../scripts/ldm-layout.ts'
 import { writeRandomCheckpoint } from '../../scripts/random-checkpoint.ts'
-import { openBrowser, openHost, type Host } from './host.ts'
 import { savedPictures } from './pictures.ts'
 import { transferOf } from './tiny-adapter.ts'
-import { copyHome, ensureBuild, root, tinyHome, type Home } from './tiny-model.ts'
+import { eventually, home, host, openWindow, page, shot, template, useWindow } from './window.ts'
 
 // The Models screen in the built window: what it shows, and models on their way in and out.
 
-const screenshots = join(root, 'test/e2e/screenshots')
-
-let browser: Browser
-let template: Home
 let checkpoint: string
-let home: Home
-let host: Host
-let page: Page
 
+useWindow({ opens: false })
 beforeAll(async () => {
-  ensureBuild()
-  await mkdir(screenshots, { recursive: true })
-  browser = await openBrowser()
-  template = await tinyHome()
   checkpoint = join(template.home, 'dreamy-v8.safetensors')
   await writeRandomCheckpoint(checkpoint, tinyLdmConfigs.sd15, { seed: 9, dtype: 'F32' })
 })
-afterAll(async () => {
-  await browser?.close()
-  await template?.remove()
-})
-beforeEach(async () => {
-  home = await copyHome(template)
-  await open()
-})
-afterEach(async () => {
-  expect(host.complaints).toEqual([])
-  await host.close()
-  await home.remove()
-})
+beforeEach(() => open())
+afterEach(() => expect(host.complaints).toEqual([]))
 
 async function open() {
-  host = await openHost(browser, home.home)
-  page = host.page
+  await openWindow()
   await page.keyboard.press('Control+5')
   await page.getByTestId('screen-models').waitFor()
 }
@@ -53,8 +29,6 @@ async function reopen() {
   await host.close()
   await open()
 }
-const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 60_000 })
-const shot = (name: string) => page.screenshot({ path: join(screenshots, `${name}.png`), animations: 'disabled' })
 const onDisk = async () => (await readdir(join(home.home, 'models'))).sort()
 const row = (id: string) => page.getByTestId(`model-${id}`)
 const task = () => page.getByTestId('model-task')

@@ -1,47 +1,17 @@
-import { mkdir, readdir } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Browser, Page } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
+import { afterEach, expect, it } from 'vitest'
 import type { Bridge, Input } from '../../preload/contract.ts'
 import { holdEngine } from './engine-pid.ts'
-import { openBrowser, openHost, type Host } from './host.ts'
 import { savedPictures } from './pictures.ts'
-import { copyHome, ensureBuild, root, tinyHome, type Home } from './tiny-model.ts'
+import { home, host, openWindow, page, screenshots, useWindow } from './window.ts'
 
 // The queue in the built window, with the real handlers and a real engine.
 
-const screenshots = join(root, 'test/e2e/screenshots')
-
-let browser: Browser
-let template: Home
-let home: Home
-let host: Host
-let page: Page
-
-beforeAll(async () => {
-  ensureBuild()
-  await mkdir(screenshots, { recursive: true })
-  browser = await openBrowser()
-  template = await tinyHome()
-})
-afterAll(async () => {
-  await browser?.close()
-  await template?.remove()
-})
-beforeEach(async () => {
-  home = await copyHome(template)
-  await open()
-})
-afterEach(async () => {
+useWindow()
+afterEach(() => {
   for (const name of ['VIGNETTE_E2E', 'VIGNETTE_FAIL', 'VIGNETTE_FAIL_MARK']) delete process.env[name]
-  await host.close()
-  await home.remove()
 })
-
-async function open(): Promise<void> {
-  host = await openHost(browser, home.home)
-  page = host.page
-}
 
 /** From the next start of the engine on. */
 function fail(what: string): void {
@@ -111,7 +81,7 @@ it('AC22 moves a job up with Alt and the arrow, and the order is there after a r
   expect(order()).toEqual(expected)
   await page.screenshot({ path: join(screenshots, 'queue-order.png') })
   await host.close()
-  await open()
+  await openWindow()
   await openDock()
   await eventually(async () => (await names()).slice(0, 5)).toEqual(expected.slice(0, 5))
   expect(order()).toEqual(expected)

@@ -2,52 +2,20 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
-import type { Browser, Page } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { enginePid } from './engine-pid.ts'
-import { openBrowser, openHost, type Host } from './host.ts'
-import { copyHome, ensureBuild, root, tinyHome, type Home } from './tiny-model.ts'
+import { eventually, home, host, openWindow, page, screenshots, useWindow } from './window.ts'
 
-const screenshots = join(root, 'test/e2e/screenshots')
+useWindow()
 
-let browser: Browser
-let template: Home
-let home: Home
-let host: Host
-let page: Page
-
-beforeAll(async () => {
-  ensureBuild()
-  await mkdir(screenshots, { recursive: true })
-  browser = await openBrowser()
-  template = await tinyHome()
-})
-afterAll(async () => {
-  await browser?.close()
-  await template?.remove()
-})
-beforeEach(async () => {
-  home = await copyHome(template)
-  await open()
-})
-afterEach(async () => {
-  await host.close()
-  await home.remove()
-})
-
-async function open(): Promise<void> {
-  host = await openHost(browser, home.home)
-  page = host.page
-}
 async function restart(): Promise<void> {
   await host.close()
-  await open()
+  await openWindow()
 }
 async function goTo(name: string): Promise<void> {
   await page.getByTestId('rail-settings').click()
   await page.getByTestId(`settings-nav-${name}`).click()
 }
-const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 60_000 })
 const setting = (key: string) => page.getByTestId(`setting-${key}`)
 const stored = () => host.services.settings.get()
 const press = (testId: string) => page.getByTestId(testId).click()

@@ -1,40 +1,12 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Browser, Page } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { screenNames } from '../../preload/limits.ts'
-import { openBrowser, openHost, type Host } from './host.ts'
-import { copyHome, ensureBuild, root, tinyHome, type Home } from './tiny-model.ts'
+import type { Host } from './host.ts'
+import { eventually, home, host, page, screenshots, useWindow } from './window.ts'
 
-const screenshots = join(root, 'test/e2e/screenshots')
+useWindow()
 
-let browser: Browser
-let template: Home
-let home: Home
-let host: Host
-let page: Page
-
-beforeAll(async () => {
-  ensureBuild()
-  await mkdir(screenshots, { recursive: true })
-  browser = await openBrowser()
-  template = await tinyHome()
-})
-afterAll(async () => {
-  await browser?.close()
-  await template?.remove()
-})
-beforeEach(async () => {
-  home = await copyHome(template)
-  host = await openHost(browser, home.home)
-  page = host.page
-})
-afterEach(async () => {
-  await host.close()
-  await home.remove()
-})
-
-const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 60_000 })
 const focused = () =>
   page.evaluate(() => document.activeElement?.getAttribute('data-testid') ?? document.activeElement?.tagName)
 const headings = () => page.locator('h1:visible').count()

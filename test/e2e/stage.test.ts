@@ -1,43 +1,16 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Browser, Locator, Page } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import type { Locator } from 'playwright-core'
+import { describe, expect, it } from 'vitest'
 import { readPng } from '../../main/export/png.ts'
 import type { StudioSlot } from '../../preload/contract/settings.ts'
-import { openBrowser, openHost, type Host } from './host.ts'
 import { savedPictures } from './pictures.ts'
 import { writeTinyAdapter } from './tiny-adapter.ts'
-import { copyHome, ensureBuild, root, tinyHome, type Home } from './tiny-model.ts'
+import { eventually, home, host, openWindow, page, shot, useWindow } from './window.ts'
 
-const screenshots = join(root, 'test/e2e/screenshots')
+useWindow({ opens: false })
 
-let browser: Browser
-let template: Home
-let home: Home
-let host: Host
-let page: Page
-
-beforeAll(async () => {
-  ensureBuild()
-  await mkdir(screenshots, { recursive: true })
-  browser = await openBrowser()
-  template = await tinyHome()
-})
-afterAll(async () => {
-  await browser?.close()
-  await template?.remove()
-})
-beforeEach(async () => {
-  home = await copyHome(template)
-})
-afterEach(async () => {
-  await host?.close()
-  await home.remove()
-})
-
-const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 60_000 })
 const slot = (name: string) => page.getByTestId('slot').filter({ hasText: name })
-const shot = (name: string) => page.screenshot({ path: join(screenshots, `${name}.png`), animations: 'disabled' })
 const weigh = async (name: string, weight: string) => {
   await slot(name).getByTestId('slot-weight').fill(weight)
   await page.keyboard.press('Tab')
@@ -59,8 +32,7 @@ async function open(adapters: Record<string, { weight?: number; triggers?: strin
   const form = { prompt: 'a fox in snow', seedMode: 'fixed', seed: 7, slots }
   const settings = { isWelcomeDismissed: true, coachedPictures: 3, form }
   await writeFile(join(home.home, 'settings.json'), JSON.stringify({ version: 1, settings }))
-  host = await openHost(browser, home.home)
-  page = host.page
+  await openWindow()
   if (slots.length > 0)
     await eventually(() => slot(slots[0].name).getByTestId('slot-status').textContent()).toBe('ready')
 }

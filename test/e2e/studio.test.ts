@@ -1,47 +1,20 @@
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import type { Browser, Page } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { beforeEach, describe, expect, it } from 'vitest'
 import type { ModelManifest } from '../../models/manifest.ts'
 import type { Bridge } from '../../preload/contract.ts'
 import { holdEngine } from './engine-pid.ts'
-import { openBrowser, openHost, type Host } from './host.ts'
 import { writeGuidance } from '../engine/tiny-adapters.ts'
 import { savedPictures } from './pictures.ts'
 import { tinyShape, writeTinyAdapter } from './tiny-adapter.ts'
-import { copyHome, ensureBuild, root, tinyHome, type Home } from './tiny-model.ts'
+import { eventually, home, host, openWindow, page, screenshots, useWindow } from './window.ts'
 
-const screenshots = join(root, 'test/e2e/screenshots')
-
-let browser: Browser
-let template: Home
-let home: Home
-let host: Host
-let page: Page
-
-beforeAll(async () => {
-  ensureBuild()
-  await mkdir(screenshots, { recursive: true })
-  browser = await openBrowser()
-  template = await tinyHome()
-})
-afterAll(async () => {
-  await browser?.close()
-  await template?.remove()
-})
+useWindow({ opens: false })
 beforeEach(async () => {
-  home = await copyHome(template)
   await mkdir(join(home.home, 'adapters'))
-  host = await openHost(browser, home.home)
-  page = host.page
-})
-afterEach(async () => {
-  await host.close()
-  await home.remove()
+  await openWindow()
 })
 
-/** Waits as long as a busy machine may need; what is expected is checked, not how soon. */
-const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 60_000 })
 const picture = () => page.getByTestId('picture')
 const setSteps = (steps: number) =>
   page
