@@ -47,9 +47,6 @@ const rows: readonly (readonly [group: string, rows: readonly Row[]])[] = [
       ['search', marked('Search this screen'), ['Mod+f']],
       ['undo', marked('Undo'), ['Mod+z']],
       ['redo', marked('Redo'), ['Mod+Shift+z', 'Mod+y']],
-      ['save-copy', marked('Save a named copy'), ['Mod+s']],
-      ['export', marked('Export'), ['Mod+e']],
-      ['duplicate', marked('Duplicate'), ['Mod+d']],
     ],
   ],
   [
