@@ -3,6 +3,8 @@ import type { MenuCommand } from '../../preload/contract/app.ts'
 import { acceleratorOf } from './accelerators.ts'
 
 const isMac = process.platform === 'darwin'
+/** Commands of a group of this name stand in the system's own menu for windows, so that there are not two. */
+const windowLabel = 'Window'
 
 /**
  * The native menu: the window's own commands under the words and keys they have there, and what a window always has.
@@ -10,6 +12,9 @@ const isMac = process.platform === 'darwin'
  */
 export function setMenu(commands: readonly MenuCommand[], run: (id: string) => void): void {
   const groups = [...new Set(commands.map(({ group }) => group))]
+  const itemsOf = (group: string) =>
+    commands.filter((command) => command.group === group).map((command) => itemOf(command, run))
+  const windowItems = itemsOf(windowLabel)
   const template: MenuItemConstructorOptions[] = [
     ...(isMac ? [{ role: 'appMenu' } as const] : [{ label: 'File', submenu: [{ role: 'quit' } as const] }]),
     {
@@ -17,14 +22,15 @@ export function setMenu(commands: readonly MenuCommand[], run: (id: string) => v
       // Undo is a command of the window, which knows what was done; in a text field the keys are the field's own.
       submenu: (['cut', 'copy', 'paste', 'selectAll'] as const).map((role) => ({ role })),
     },
-    ...groups.map((group) => ({
-      label: plain(group),
-      submenu: commands.filter((command) => command.group === group).map((command) => itemOf(command, run)),
-    })),
+    ...groups
+      .filter((group) => group !== windowLabel)
+      .map((group) => ({ label: plain(group), submenu: itemsOf(group) })),
     {
-      label: 'Window',
+      label: windowLabel,
       role: 'windowMenu',
       submenu: [
+        ...windowItems,
+        ...(windowItems.length > 0 ? [{ type: 'separator' } as const] : []),
         { role: 'minimize' },
         { role: 'togglefullscreen' },
         { role: 'close' },
